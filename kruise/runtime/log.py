@@ -1,0 +1,115 @@
+"""One form of log line, and one place that knows what must not be logged.
+
+Purpose: constant lower-case messages with keys and values; what is the same for a whole reconcile comes from context.
+
+Guarantees:
+
+* LOG1: the keys are those of controller-runtime: ``controller``, ``controllerGroup``, ``controllerKind``,
+  ``<Kind>`` = ``{name, namespace}``, ``namespace``, ``name``, ``reconcileID``. JSON and text.
+* LOG2: :func:`bound` puts values into the context of the current task and of all tasks that it starts.
+* LOG3: :data:`SLOW` has the thresholds above which a slow step is logged.
+* LOG4: a value under a key that names a secret is never printed, at any level, however deep it stands.
+
+What this does not do: it writes to one stream of the process and rotates nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final, TextIO, cast
+
+import structlog
+
+from kruise.runtime.errors import ConfigError
+
+REDACTED: Final = "REDACTED"
+_SECRET_KEY: Final = re.compile(
+    r"(?i)(authorization|bearer|password|passwd|secret|token|private.?key|client.?key|cookie|^data$|^stringData$|^env$|^object$|^body$)"
+)
+_SAFE_KEY: Final = re.compile(r"(?i)(secretname|secret_name|continue_token_used|tokenreviews?)")
+_BEARER: Final = re.compile(
+    r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
+    re.DOTALL,
+)
+
+Logger = structlog.stdlib.BoundLogger
+
+
+@dataclass(frozen=True, slots=True)
+class SlowThresholds:
+    """From how many seconds on a step is logged as slow (LOG3)."""
+
+    handler: float = 0.05
+    decode: float = 0.05
+    loop_lag: float = 0.1
+    reconcile: float = 10.0
+
+
+SLOW: Final = SlowThresholds()
+
+
+def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace what must not be logged (LOG4). A processor of structlog."""
+    for key, value in event.items():
+        event[key] = value if key == "event" and not isinstance(value, str) else _clean(key, value)
+    return event
+
+
+def _clean(key: str, value: Any) -> Any:
+    if _SECRET_KEY.search(key) and not _SAFE_KEY.search(key) and value not in (None, "", True, False):
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {k: _clean(str(k), v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean("", item) for item in value]
+    if isinstance(value, bytes):
+        return REDACTED
+    if isinstance(value, str):
+        return _BEARER.sub(REDACTED, value)
+    return value
+
+
+def configure(*, form: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
+    """Set up logging for the process: *form* is ``text`` or ``json``. Raises ConfigError for anything else."""
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ConfigError(f"--log-level={level}: not one of debug, info, warning, error")
+    if form not in ("text", "json"):
+        raise ConfigError(f"--logging-format={form}: not one of text, json")
+    renderer: Any = (
+        structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=False)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False)
+    )
+    out = stream if stream is not None else sys.stderr
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            structlog.processors.format_exc_info,
+            redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(name: str, **values: Any) -> Logger:
+    """Return a logger; *name* says which part of the program speaks. *values* stand in every line."""
+    return cast(Logger, structlog.get_logger(logger=name, **values))
+
+
+@contextlib.contextmanager
+def bound(**values: Any) -> Iterator[None]:
+    """Put *values* into every line of this task, and of the tasks that it starts, until the block ends (LOG2)."""
+    with structlog.contextvars.bound_contextvars(**values):
+        yield

@@ -1,0 +1,324 @@
+"""Every metric of the runtime, in one place and in one registry of its own.
+
+Purpose: the metric surface of controller-runtime, name by name and bound by bound, so that dashboards and alerts made
+for it work here; and what only this runtime can tell, beside it. ``docs/metrics.md`` is generated from this module.
+
+Guarantees:
+
+* MET1: names, labels and bucket bounds equal controller-runtime's.
+* MET2: one registry per :class:`Metrics`, hence per manager; nothing global. (The ``*_created`` series are switched off
+  once in ``main``, because prometheus-client offers only a process-wide switch.)
+* MET3: label names are fixed at registration, and each family takes a bounded number of label sets; what comes above
+  the bound is counted under ``exceeded_cardinality_limit``.
+* QUE11: values that a component can compute when it is asked are collected at scrape time: no ticker.
+
+What this does not do: it serves nothing; see ``manager/metrics_server.py``.
+"""
+
+from __future__ import annotations
+
+import gc
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+RECONCILE_BUCKETS: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 1.75,
+    2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0,
+)  # fmt: skip
+"""Seconds: the bounds of controller_runtime_reconcile_time_seconds."""
+EXPONENTIAL_BUCKETS: Final = (
+    1e-08, 1e-07, 1e-06, 9.999999999999999e-06, 9.999999999999999e-05, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0,
+)  # fmt: skip
+"""Seconds: the floats that Go's ExponentialBuckets(10e-9, 10, 12) prints."""
+LATENCY_BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+SIZE_BUCKETS: Final = (64.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0)
+
+MAX_LABEL_SETS: Final = 2000
+"""How many label sets one family takes before the guard steps in (MET3)."""
+EXCEEDED: Final = "exceeded_cardinality_limit"
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Family(Generic[M]):
+    """A metric with labels behind the cardinality guard (MET3)."""
+
+    __slots__ = ("_known", "_limit", "_metric", "_names")
+
+    def __init__(self, metric: M, names: Sequence[str], limit: int = MAX_LABEL_SETS) -> None:
+        self._metric: M = metric
+        self._names = tuple(names)
+        self._limit = limit
+        self._known: set[tuple[str, ...]] = set()
+
+    def labels(self, *values: str) -> M:
+        """Return the child for *values*, in the order of the label names; above the limit, the one shared child."""
+        if values not in self._known:
+            if len(values) != len(self._names):
+                raise ValueError(f"labels {values} do not fit {self._names}")
+            if len(self._known) >= self._limit:
+                values = (EXCEEDED,) * len(self._names)
+            self._known.add(values)
+        child: M = self._metric.labels(*values)
+        return child
+
+    def remove(self, *values: str) -> None:
+        """Forget a child whose object is gone."""
+        if values in self._known:
+            self._known.discard(values)
+            self._metric.remove(*values)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value that is computed at scrape time. ``labels`` in the order of the family's label names."""
+
+    labels: tuple[str, ...]
+    value: float
+
+
+class ScrapeFamily(Collector):
+    """A gauge or counter whose samples come from functions, asked at scrape time (QUE11)."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], *, counter: bool = False) -> None:
+        self.name = name
+        self.text = text
+        self.label_names = tuple(labels)
+        self._counter = counter
+        self._sources: list[Callable[[], Iterable[Sample]]] = []
+
+    def add(self, source: Callable[[], Iterable[Sample]]) -> Callable[[], None]:
+        """Ask *source* at every scrape from now on; the function returned stops that."""
+        self._sources.append(source)
+        return lambda: self._sources.remove(source)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the family with all its present samples. A source that fails loses its own samples only."""
+        family: CounterMetricFamily | GaugeMetricFamily
+        if self._counter:
+            family = CounterMetricFamily(self.name, self.text, labels=self.label_names)
+        else:
+            family = GaugeMetricFamily(self.name, self.text, labels=self.label_names)
+        for source in self._sources:
+            try:
+                samples = list(source())
+            except Exception:  # noqa: BLE001, S112 - a scrape must never fail for one component
+                continue
+            for sample in samples:
+                family.add_metric(sample.labels, sample.value)
+        yield family
+
+
+class _RuntimeInfo(Collector):
+    """``python_info`` and ``python_gc_*``, for this registry instead of the global one."""
+
+    def collect(self) -> Iterable[Metric]:
+        info = GaugeMetricFamily("python_info", "Python platform information.", labels=("implementation", "version"))
+        info.add_metric((platform.python_implementation(), platform.python_version()), 1)
+        yield info
+        stats = gc.get_stats()
+        for name, key, text in (
+            ("python_gc_objects_collected", "collected", "Objects collected during gc."),
+            ("python_gc_objects_uncollectable", "uncollectable", "Uncollectable objects found during gc."),
+            ("python_gc_collections", "collections", "Number of times this generation was collected."),
+        ):
+            family = CounterMetricFamily(name, text, labels=("generation",))
+            for generation, stat in enumerate(stats):
+                family.add_metric((str(generation),), stat[key])
+            yield family
+
+
+_KIND: Final = ("group", "version", "resource")
+
+
+class Metrics:
+    """The metric families of one manager (MET2). A component takes this object and uses its own families only.
+
+    ``clients=True`` adds the opt-in families of the REST client (latency, sizes, retries).
+    """
+
+    def __init__(self, *, clients: bool = False, process: bool = True) -> None:
+        self.registry: Final = CollectorRegistry(auto_describe=False)
+        if process:
+            ProcessCollector(registry=self.registry)
+            self.registry.register(_RuntimeInfo())
+
+        # Controllers: controller-runtime's names.
+        c = ("controller",)
+        self.reconcile_total = self._counter(
+            "controller_runtime_reconcile_total", "Reconciles per controller and result.", ("controller", "result")
+        )
+        self.reconcile_errors = self._counter(
+            "controller_runtime_reconcile_errors_total", "Reconciles that ended in an error.", c
+        )
+        self.terminal_errors = self._counter(
+            "controller_runtime_terminal_reconcile_errors_total", "Reconciles that ended in a terminal error.", c
+        )
+        self.reconcile_panics = self._counter(
+            "controller_runtime_reconcile_panics_total", "Reconciles that raised an unexpected exception.", c
+        )
+        self.reconcile_timeouts = self._counter(
+            "controller_runtime_reconcile_timeouts_total", "Reconciles that ran into their own time-out.", c
+        )
+        self.reconcile_time = self._histogram(
+            "controller_runtime_reconcile_time_seconds", "Length of a reconcile.", c, RECONCILE_BUCKETS
+        )
+        self.max_concurrent = self._gauge("controller_runtime_max_concurrent_reconciles", "Workers of a controller.", c)
+        self.active_workers = self._gauge("controller_runtime_active_workers", "Workers that reconcile now.", c)
+
+        # Work queues.
+        q = ("name", "controller")
+        self.queue_depth = self._scrape(
+            "workqueue_depth", "Keys that wait, per priority; a gated key waits too.", (*q, "priority")
+        )
+        self.queue_adds = self._counter("workqueue_adds_total", "Adds handled by a work queue.", q)
+        self.queue_retries = self._counter("workqueue_retries_total", "Rate-limited adds of a work queue.", q)
+        self.queue_duration = self._histogram(
+            "workqueue_queue_duration_seconds", "How long a key waits before it is handed out.", q, EXPONENTIAL_BUCKETS
+        )
+        self.work_duration = self._histogram(
+            "workqueue_work_duration_seconds", "How long a worker has a key.", q, EXPONENTIAL_BUCKETS
+        )
+        self.queue_unfinished = self._scrape(
+            "workqueue_unfinished_work_seconds", "Seconds of work in progress that no duration has counted yet.", q
+        )
+        self.queue_longest = self._scrape(
+            "workqueue_longest_running_processor_seconds", "Seconds that the longest running worker has its key.", q
+        )
+
+        # The REST client.
+        self.requests = self._counter(
+            "rest_client_requests_total", "Requests by status code, method and host.", ("code", "method", "host")
+        )
+        vh = ("verb", "host")
+        self.request_duration: Family[Histogram] | None = None
+        self.limiter_duration: Family[Histogram] | None = None
+        self.dns_duration: Family[Histogram] | None = None
+        self.request_size: Family[Histogram] | None = None
+        self.response_size: Family[Histogram] | None = None
+        self.request_retries: Family[Counter] | None = None
+        if clients:
+            self.request_duration = self._histogram(
+                "rest_client_request_duration_seconds", "Length of a request.", vh, LATENCY_BUCKETS
+            )
+            self.limiter_duration = self._histogram(
+                "rest_client_rate_limiter_duration_seconds", "Wait for the client's limiter.", vh, LATENCY_BUCKETS
+            )
+            self.dns_duration = self._histogram(
+                "rest_client_dns_resolution_duration_seconds", "Length of a name look-up.", ("host",), LATENCY_BUCKETS
+            )
+            self.request_size = self._histogram(
+                "rest_client_request_size_bytes", "Size of request bodies.", vh, SIZE_BUCKETS
+            )
+            self.response_size = self._histogram(
+                "rest_client_response_size_bytes", "Size of response bodies.", vh, SIZE_BUCKETS
+            )
+            self.request_retries = self._counter(
+                "rest_client_request_retries_total", "Retries by status code, verb and host.", ("code", "verb", "host")
+            )
+
+        # Leader election.
+        self.leader = self._gauge("leader_election_master_status", "1 while this process leads.", ("name",))
+        self.leader_slowpath = self._counter(
+            "leader_election_slowpath_total", "Renewals that needed a read first.", ("name",)
+        )
+        self.kruise_leader = self._plain_gauge("kruise_manager_is_leader", "1 while this manager leads.")
+        self.lease_remaining = self._scrape(
+            "kruise_leader_lease_remaining_seconds", "Seconds until the held lease must be renewed.", ("name",)
+        )
+        self.fenced_writes = self._counter(
+            "kruise_leader_fenced_writes_total", "Writes refused because the term was over.", ("name",)
+        )
+        self.takeover = self._gauge(
+            "kruise_leader_takeover_seconds", "From gaining the lease to the first worker that runs.", ("name",)
+        )
+
+        # Informers.
+        self.informer_objects = self._scrape("kruise_informer_objects", "Objects in a store.", _KIND)
+        self.informer_bytes = self._scrape(
+            "kruise_informer_store_bytes", "Estimated bytes of the objects of a store.", _KIND
+        )
+        self.informer_event_age = self._scrape(
+            "kruise_informer_last_event_age_seconds", "Seconds since the last event or bookmark.", _KIND
+        )
+        self.informer_version_lag = self._scrape(
+            "kruise_informer_resource_version_lag_seconds",
+            "Seconds for which a version that was waited for has not been applied yet.",
+            _KIND,
+        )
+        self.informer_relists = self._counter(
+            "kruise_informer_relists_total", "Lists after the first one, by reason.", (*_KIND, "reason")
+        )
+        self.watchlist_fallback = self._counter(
+            "kruise_informer_watchlist_fallback_total", "Streaming lists that fell back to LIST.", (*_KIND, "reason")
+        )
+        self.watch_stalls = self._counter(
+            "kruise_informer_watch_stalls_total", "Watches that were reopened because no byte came.", _KIND
+        )
+        self.decode_time = self._histogram(
+            "kruise_informer_decode_seconds", "Length of decoding one batch of events.", _KIND, EXPONENTIAL_BUCKETS
+        )
+        self.undecodable = self._counter(
+            "kruise_informer_undecodable_total", "Objects that do not fit their projection.", _KIND
+        )
+        self.pending_keys = self._scrape("kruise_informer_pending_keys", "Keys that wait for a slow subscriber.", _KIND)
+
+        # Consistency, writes, events, loop.
+        self.consistency_wait = self._histogram(
+            "kruise_consistency_wait_seconds", "How long a key waited to see its own writes.", c, LATENCY_BUCKETS
+        )
+        self.consistency_skipped = self._counter(
+            "kruise_consistency_skipped_total", "Times that a key was held back for its own writes.", c
+        )
+        self.consistency_timeouts = self._counter(
+            "kruise_consistency_timeouts_total", "Waits for own writes that ran into their deadline.", c
+        )
+        self.noop_skipped = self._counter(
+            "kruise_noop_writes_skipped_total", "Writes not sent because they would change nothing.", c
+        )
+        self.events_dropped = self._counter(
+            "kruise_events_dropped_total", "Events that were not written, by reason.", ("reason",)
+        )
+        self.loop_lag = self._plain_gauge(
+            "kruise_event_loop_lag_seconds", "How late the event loop ran its last probe."
+        )
+        self.certificate_reads = self._plain_counter(
+            "certwatcher_read_certificate_total", "Reads of the serving certificate."
+        )
+        self.certificate_errors = self._plain_counter(
+            "certwatcher_read_certificate_errors_total", "Failed reads of the serving certificate."
+        )
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Family[Counter]:
+        return Family(Counter(name, text, labels, registry=self.registry), labels)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Family[Gauge]:
+        return Family(Gauge(name, text, labels, registry=self.registry), labels)
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Family[Histogram]:
+        return Family(Histogram(name, text, labels, registry=self.registry, buckets=buckets), labels)
+
+    def _plain_gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)
+
+    def _plain_counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self.registry)
+
+    def _scrape(self, name: str, text: str, labels: Sequence[str]) -> ScrapeFamily:
+        family = ScrapeFamily(name, text, labels)
+        self.registry.register(family)
+        return family
+
+    def add(self, family: ScrapeFamily) -> ScrapeFamily:
+        """Register a family of a controller's own; raises ValueError when its name is taken."""
+        self.registry.register(family)
+        return family
