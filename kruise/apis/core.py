@@ -1,0 +1,235 @@
+"""What is read of the core kinds: Pod and Node, as frozen projections.
+
+Purpose: one projection of each kind serves every controller of the process (INF8), so that a cached pod costs little
+and is decoded once. A field stands here because somebody reads it; everything else is dropped while decoding.
+
+Guarantees: the wire names equal the API server's (OBJ9; a test compares each with the core-fields table); every field
+has a default, so an absent one reads as Kubernetes means it.
+
+What this does not do: a projection is never written back. Writes are patches that name what they change.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from kruise.runtime.objects import Object, Resource
+
+__all__ = [
+    "NODES",
+    "PODS",
+    "Affinity",
+    "Container",
+    "ContainerState",
+    "ContainerStatus",
+    "Node",
+    "NodeAffinity",
+    "NodeCondition",
+    "NodeSelector",
+    "NodeSelectorRequirement",
+    "NodeSelectorTerm",
+    "NodeSpec",
+    "NodeStatus",
+    "Pod",
+    "PodCondition",
+    "PodSpec",
+    "PodStatus",
+    "PodTemplate",
+    "ResourceRequirements",
+    "StateTerminated",
+    "StateWaiting",
+    "Taint",
+    "TemplateMeta",
+    "Toleration",
+]
+
+NO_QUANTITIES: Final[dict[str, str | int | float]] = {}
+NO_LABELS: Final[dict[str, str]] = {}
+
+
+class NodeSelectorRequirement(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """One comparison of a node selector term."""
+
+    key: str = ""
+    operator: str = ""
+    values: tuple[str, ...] = ()
+
+
+class NodeSelectorTerm(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """Comparisons that must all hold."""
+
+    match_expressions: tuple[NodeSelectorRequirement, ...] = ()
+    match_fields: tuple[NodeSelectorRequirement, ...] = ()
+
+
+class NodeSelector(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """Terms of which one must hold."""
+
+    node_selector_terms: tuple[NodeSelectorTerm, ...] = ()
+
+
+class NodeAffinity(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """The required half of a node affinity; preferences never decide eligibility."""
+
+    required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+
+
+class Affinity(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """The node affinity of a pod."""
+
+    node_affinity: NodeAffinity | None = None
+
+
+class Toleration(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """``core/v1 Toleration``, without its seconds."""
+
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class ResourceRequirements(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """The requests of a container. Quantities stay as they are written."""
+
+    requests: dict[str, str | int | float] = msgspec.field(default_factory=lambda: NO_QUANTITIES)
+
+
+class Container(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A container as far as its requests, image and restart policy go."""
+
+    name: str = ""
+    image: str = ""
+    restart_policy: str = ""
+    resources: ResourceRequirements = ResourceRequirements()
+
+
+class PodSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """What decides on which node a pod may run, and how it restarts."""
+
+    node_name: str = ""
+    node_selector: dict[str, str] = msgspec.field(default_factory=lambda: NO_LABELS)
+    affinity: Affinity | None = None
+    tolerations: tuple[Toleration, ...] = ()
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+    overhead: dict[str, str | int | float] = msgspec.field(default_factory=lambda: NO_QUANTITIES)
+    restart_policy: str = ""
+
+
+class StateWaiting(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """Why a container does not run yet."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class StateTerminated(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """How a container ended."""
+
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+    finished_at: str | None = None
+
+
+class ContainerState(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """Waiting or terminated; a running container has neither."""
+
+    waiting: StateWaiting | None = None
+    terminated: StateTerminated | None = None
+
+
+class ContainerStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """What the kubelet reports of one container."""
+
+    name: str = ""
+    restart_count: int = 0
+    ready: bool = False
+    state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
+
+
+class PodCondition(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """One condition of a pod."""
+
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str | None = None
+
+
+class PodStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """What the kubelet reports of a pod."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    conditions: tuple[PodCondition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class Pod(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A pod."""
+
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class TemplateMeta(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """What is read of the metadata of a pod template."""
+
+    labels: dict[str, str] = msgspec.field(default_factory=lambda: NO_LABELS)
+    annotations: dict[str, str] = msgspec.field(default_factory=lambda: NO_LABELS)
+    finalizers: tuple[str, ...] = ()
+
+
+class PodTemplate(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A pod template as far as eligibility reads it. What a pod is made from are the bytes of the template."""
+
+    metadata: TemplateMeta = TemplateMeta()
+    spec: PodSpec = PodSpec()
+
+
+class Taint(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A taint of a node."""
+
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """What keeps pods off a node."""
+
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+
+
+class NodeCondition(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """One condition of a node."""
+
+    type: str = ""
+    status: str = ""
+
+
+class NodeStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """What a node offers."""
+
+    allocatable: dict[str, str | int | float] = msgspec.field(default_factory=lambda: NO_QUANTITIES)
+    conditions: tuple[NodeCondition, ...] = ()
+
+
+class Node(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A node."""
+
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+PODS: Final[Resource[Pod]] = Resource("", "v1", "Pod", "pods", Pod)
+NODES: Final[Resource[Node]] = Resource("", "v1", "Node", "nodes", Node, namespaced=False)
