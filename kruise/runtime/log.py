@@ -54,6 +54,13 @@ class SlowThresholds:
 SLOW: Final = SlowThresholds()
 
 
+def _name(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Give the name of the logger its key. It comes under another one, because structlog keeps ``logger`` to itself."""
+    if "logger_name" in event:
+        event["logger"] = event.pop("logger_name")
+    return event
+
+
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace what must not be logged (LOG4). A processor of structlog."""
     for key, value in event.items():
@@ -94,6 +101,7 @@ def configure(*, form: str = "text", level: str = "info", stream: TextIO | None 
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
             structlog.processors.format_exc_info,
+            _name,
             redact,
             renderer,
         ],
@@ -105,7 +113,7 @@ def configure(*, form: str = "text", level: str = "info", stream: TextIO | None 
 
 def get_logger(name: str, **values: Any) -> Logger:
     """Return a logger; *name* says which part of the program speaks. *values* stand in every line."""
-    return cast(Logger, structlog.get_logger(logger=name, **values))
+    return cast(Logger, structlog.get_logger(logger_name=name, **values))
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ class Request:
 
     method: str
     path: str
-    headers: Mapping[str, str] = NO_HEADERS
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     """Without credentials: the transport adds those."""
     body: bytes | None = None
     timeout: float = 30.0
@@ -67,7 +67,7 @@ class Response:
     """A whole answer. Header names are lower case."""
 
     status: int
-    headers: Mapping[str, str] = NO_HEADERS
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     body: bytes = b""
 
 
