@@ -5,11 +5,14 @@ for it work here; and what only this runtime can tell, beside it. ``docs/metrics
 
 Guarantees:
 
-* MET1: names, labels and bucket bounds equal controller-runtime's.
-* MET2: one registry per :class:`Metrics`, hence per manager; nothing global. (The ``*_created`` series are switched off
-  once in ``main``, because prometheus-client offers only a process-wide switch.)
+* MET1: names, labels and bucket bounds equal controller-runtime's, down to the bytes of a scrape: a bound of one second
+  is ``le="1"``, as Go prints it, and not ``le="1.0"``.
+* MET2: one registry per :class:`Metrics`, hence per manager; nothing global. A scrape has no ``*_created`` series;
+  :func:`switch_off_created_series`, called once in ``main``, also saves keeping them (prometheus-client offers only a
+  process-wide switch).
 * MET3: label names are fixed at registration, and each family takes a bounded number of label sets; what comes above
   the bound is counted under ``exceeded_cardinality_limit``.
+* MET4: :attr:`Metrics.catalog` lists every family; :func:`lint` holds their names to the rules of Prometheus.
 * QUE11: values that a component can compute when it is asked are collected at scrape time: no ticker.
 
 What this does not do: it serves nothing; see ``manager/metrics_server.py``.
@@ -19,13 +22,16 @@ from __future__ import annotations
 
 import gc
 import platform
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 RECONCILE_BUCKETS: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 1.75,
@@ -38,6 +44,18 @@ EXPONENTIAL_BUCKETS: Final = (
 """Seconds: the floats that Go's ExponentialBuckets(10e-9, 10, 12) prints."""
 LATENCY_BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 SIZE_BUCKETS: Final = (64.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0)
+
+OPT_IN: Final = frozenset(
+    {
+        "rest_client_request_duration_seconds",
+        "rest_client_rate_limiter_duration_seconds",
+        "rest_client_dns_resolution_duration_seconds",
+        "rest_client_request_size_bytes",
+        "rest_client_response_size_bytes",
+        "rest_client_request_retries_total",
+    }
+)
+"""Families that exist with ``clients=True`` only."""
 
 MAX_LABEL_SETS: Final = 2000
 """How many label sets one family takes before the guard steps in (MET3)."""
@@ -89,11 +107,21 @@ class Sample:
 class ScrapeFamily(Collector):
     """A gauge or counter whose samples come from functions, asked at scrape time (QUE11)."""
 
-    def __init__(self, name: str, text: str, labels: Sequence[str], *, counter: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        *,
+        counter: bool = False,
+        fold: Callable[[float, float], float] | None = None,
+    ) -> None:
         self.name = name
         self.text = text
         self.label_names = tuple(labels)
-        self._counter = counter
+        self.counter = counter
+        self._fold = fold
+        """How two sources that give the same labels become one sample; without it they must not."""
         self._sources: list[Callable[[], Iterable[Sample]]] = []
 
     def add(self, source: Callable[[], Iterable[Sample]]) -> Callable[[], None]:
@@ -104,17 +132,24 @@ class ScrapeFamily(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield the family with all its present samples. A source that fails loses its own samples only."""
         family: CounterMetricFamily | GaugeMetricFamily
-        if self._counter:
+        if self.counter:
             family = CounterMetricFamily(self.name, self.text, labels=self.label_names)
         else:
             family = GaugeMetricFamily(self.name, self.text, labels=self.label_names)
+        found: dict[tuple[str, ...], float] = {}
         for source in self._sources:
             try:
                 samples = list(source())
             except Exception:  # noqa: BLE001, S112 - a scrape must never fail for one component
                 continue
             for sample in samples:
-                family.add_metric(sample.labels, sample.value)
+                if self._fold is None:
+                    family.add_metric(sample.labels, sample.value)
+                else:
+                    before = found.get(sample.labels)
+                    found[sample.labels] = sample.value if before is None else self._fold(before, sample.value)
+        for labels, value in found.items():
+            family.add_metric(labels, value)
         yield family
 
 
@@ -139,6 +174,87 @@ class _RuntimeInfo(Collector):
 
 _KIND: Final = ("group", "version", "resource")
 
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""The media type of :meth:`Metrics.render`."""
+
+
+class _AsGoPrints:
+    """A view of a registry without ``*_created``, and with bucket bounds in Go's spelling (MET1, MET2)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [
+                s._replace(labels={**s.labels, "le": go_float(s.labels["le"])}) if "le" in s.labels else s
+                for s in metric.samples
+                if s.name != f"{metric.name}_created"
+            ]
+            yield metric
+
+
+def go_float(value: float | str) -> str:
+    """Return a number as Go prints it.
+
+    >>> go_float(1.0), go_float(0.25), go_float("+Inf"), go_float(16777216.0)
+    ('1', '0.25', '+Inf', '1.6777216e+07')
+    """
+    return floatToGoString(float(value)).removesuffix(".0")
+
+
+def switch_off_created_series() -> None:
+    """Keep no ``*_created`` series, in the whole process (MET2). For ``main``, before the first :class:`Metrics`."""
+    prometheus_client.disable_created_metrics()
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What ``docs/metrics.md`` tells of one family."""
+
+    name: str
+    kind: str
+    """counter, gauge or histogram."""
+    labels: tuple[str, ...]
+    text: str
+    buckets: tuple[float, ...] = ()
+    opt_in: bool = False
+
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_NOT_BASE: Final = re.compile(
+    r"_(ms|us|ns|(milli|micro|nano)seconds|minutes|hours|days|kb|mb|kib|mib|kilobytes|megabytes|percent)(_total)?$"
+)
+
+
+def lint(catalog: Iterable[Described]) -> list[str]:
+    """Return what is wrong with the names of *catalog*, one line each; empty when all is well (MET4)."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for one in catalog:
+        rules = (
+            (_NAME.fullmatch(one.name) is None, "is not in lower snake case"),
+            (one.name in seen, "is there twice"),
+            (one.kind == "counter" and not one.name.endswith("_total"), "is a counter and must end in _total"),
+            (one.kind != "counter" and one.name.endswith("_total"), "ends in _total and is no counter"),
+            (one.name.endswith(("_count", "_sum", "_bucket", "_created", "_info")), "ends in a reserved suffix"),
+            (_NOT_BASE.search(one.name) is not None, "is not in a base unit (seconds, bytes, ratio)"),
+            (
+                one.kind == "histogram" and not one.name.endswith(("_seconds", "_bytes")),
+                "is a histogram and must name its unit",
+            ),
+            (
+                any(_NAME.fullmatch(label) is None for label in one.labels),
+                "has a label that is not in lower snake case",
+            ),
+            (bool({"le", "quantile", "job", "instance"} & set(one.labels)), "has a reserved label"),
+            (not one.text.endswith(".") or "\n" in one.text, "needs one line of help that ends in a full stop"),
+            (list(one.buckets) != sorted(set(one.buckets)), "has bounds out of order"),
+        )
+        found += [f"{one.name} {text}" for broken, text in rules if broken]
+        seen.add(one.name)
+    return found
+
 
 class Metrics:
     """The metric families of one manager (MET2). A component takes this object and uses its own families only.
@@ -148,6 +264,8 @@ class Metrics:
 
     def __init__(self, *, clients: bool = False, process: bool = True) -> None:
         self.registry: Final = CollectorRegistry(auto_describe=False)
+        self.catalog: Final[list[Described]] = []
+        """Every family of this registry but those of the process and of Python."""
         if process:
             ProcessCollector(registry=self.registry)
             self.registry.register(_RuntimeInfo())
@@ -291,34 +409,61 @@ class Metrics:
         self.loop_lag = self._plain_gauge(
             "kruise_event_loop_lag_seconds", "How late the event loop ran its last probe."
         )
+        self.warnings = self._plain_counter("kruise_rest_warnings_total", "Warnings that the API server sent along.")
+        self.throttled = self._counter(
+            "kruise_rest_throttled_total",
+            "Requests answered with 429, by the UIDs of flow schema and priority level.",
+            ("flow_schema", "priority_level"),
+        )
         self.certificate_reads = self._plain_counter(
             "certwatcher_read_certificate_total", "Reads of the serving certificate."
         )
         self.certificate_errors = self._plain_counter(
             "certwatcher_read_certificate_errors_total", "Failed reads of the serving certificate."
         )
+        self.certificate_expiry = self._scrape(
+            "kruise_webhook_certificate_expiry_seconds",
+            "Seconds until the first of the serving certificates ends; absent while nothing is served over TLS.",
+            (),
+            fold=min,
+        )
+
+    def render(self) -> bytes:
+        """Return everything in the text format of Prometheus (:data:`CONTENT_TYPE`)."""
+        return generate_latest(_AsGoPrints(self.registry))  # type: ignore[arg-type] # it asks for collect() alone
+
+    def _describe(self, name: str, kind: str, text: str, labels: Sequence[str], buckets: Sequence[float] = ()) -> None:
+        self.catalog.append(Described(name, kind, tuple(labels), text, tuple(buckets), name in OPT_IN))
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Family[Counter]:
+        self._describe(name, "counter", text, labels)
         return Family(Counter(name, text, labels, registry=self.registry), labels)
 
     def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Family[Gauge]:
+        self._describe(name, "gauge", text, labels)
         return Family(Gauge(name, text, labels, registry=self.registry), labels)
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Family[Histogram]:
+        self._describe(name, "histogram", text, labels, buckets)
         return Family(Histogram(name, text, labels, registry=self.registry, buckets=buckets), labels)
 
     def _plain_gauge(self, name: str, text: str) -> Gauge:
+        self._describe(name, "gauge", text, ())
         return Gauge(name, text, registry=self.registry)
 
     def _plain_counter(self, name: str, text: str) -> Counter:
+        self._describe(name, "counter", text, ())
         return Counter(name, text, registry=self.registry)
 
-    def _scrape(self, name: str, text: str, labels: Sequence[str]) -> ScrapeFamily:
-        family = ScrapeFamily(name, text, labels)
-        self.registry.register(family)
-        return family
+    def _scrape(
+        self, name: str, text: str, labels: Sequence[str], *, fold: Callable[[float, float], float] | None = None
+    ) -> ScrapeFamily:
+        return self.add(ScrapeFamily(name, text, labels, fold=fold))
 
     def add(self, family: ScrapeFamily) -> ScrapeFamily:
         """Register a family of a controller's own; raises ValueError when its name is taken."""
+        if any(one.name == family.name for one in self.catalog):
+            raise ValueError(f"the metric {family.name} is there already")
         self.registry.register(family)
+        self._describe(family.name, "counter" if family.counter else "gauge", family.text, family.label_names)
         return family
