@@ -178,7 +178,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """The media type of :meth:`Metrics.render`."""
 
 
-class _AsGoPrints:
+class _AsGoPrints(Collector):
     """A view of a registry without ``*_created``, and with bucket bounds in Go's spelling (MET1, MET2)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -200,12 +200,12 @@ def go_float(value: float | str) -> str:
     >>> go_float(1.0), go_float(0.25), go_float("+Inf"), go_float(16777216.0)
     ('1', '0.25', '+Inf', '1.6777216e+07')
     """
-    return floatToGoString(float(value)).removesuffix(".0")
+    return str(floatToGoString(float(value))).removesuffix(".0")  # type: ignore[no-untyped-call]
 
 
 def switch_off_created_series() -> None:
     """Keep no ``*_created`` series, in the whole process (MET2). For ``main``, before the first :class:`Metrics`."""
-    prometheus_client.disable_created_metrics()
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +430,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return everything in the text format of Prometheus (:data:`CONTENT_TYPE`)."""
-        return generate_latest(_AsGoPrints(self.registry))  # type: ignore[arg-type] # it asks for collect() alone
+        return generate_latest(_AsGoPrints(self.registry))
 
     def _describe(self, name: str, kind: str, text: str, labels: Sequence[str], buckets: Sequence[float] = ()) -> None:
         self.catalog.append(Described(name, kind, tuple(labels), text, tuple(buckets), name in OPT_IN))
