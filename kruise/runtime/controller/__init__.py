@@ -1,1 +1,1 @@
-"""From a change in a cache to a reconcile: predicates, handlers, sources, the work queue, the worker loop, the builder."""
+"""From a change to a reconcile: predicates, handlers, sources, the work queue, the worker loop, the builder."""
