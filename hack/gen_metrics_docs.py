@@ -27,8 +27,9 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Work queues", "Names, labels and bounds of controller-runtime.", ("workqueue_",)),
     (
         "Requests to the API server",
-        "Names, labels and bounds of controller-runtime. The families marked *opt-in* exist only when they are asked for.",
-        ("rest_client_",),
+        "The names `rest_client_*` with labels and bounds are controller-runtime's. Families marked *opt-in* exist only when "
+        "they are asked for.",
+        ("rest_client_", "kruise_rest_"),
     ),
     ("Leader election", "", ("leader_election_", "kruise_manager_is_leader", "kruise_leader_")),
     ("Informers", "", ("kruise_informer_",)),
