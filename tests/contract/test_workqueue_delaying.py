@@ -8,8 +8,8 @@ import random
 import pytest
 
 from kruise.runtime.controller.queue import Queue
-from kruise.runtime.controller.ratelimit import ItemBackoff, RateLimiter, max_of
 from kruise.runtime.controller.ratelimit import Bucket as TokenBucket
+from kruise.runtime.controller.ratelimit import ItemBackoff, RateLimiter, max_of
 from kruise.runtime.errors import QueueClosed
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Key
