@@ -27,8 +27,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Work queues", "Names, labels and bounds of controller-runtime.", ("workqueue_",)),
     (
         "Requests to the API server",
-        "The names `rest_client_*` with labels and bounds are controller-runtime's. Families marked *opt-in* exist only when "
-        "they are asked for.",
+        "`rest_client_*` has controller-runtime's names, labels and bounds; *opt-in* families exist only when asked for.",
         ("rest_client_", "kruise_rest_"),
     ),
     ("Leader election", "", ("leader_election_", "kruise_manager_is_leader", "kruise_leader_")),
