@@ -1,0 +1,1 @@
+"""What builds, generates and checks this project; nothing here is shipped."""
