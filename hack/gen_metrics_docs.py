@@ -27,7 +27,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Work queues", "Names, labels and bounds of controller-runtime.", ("workqueue_",)),
     (
         "Requests to the API server",
-        "`rest_client_*` has controller-runtime's names, labels and bounds; *opt-in* families exist only when asked for.",
+        "`rest_client_*` has controller-runtime's names, labels and bounds; *opt-in* families exist when asked for.",
         ("rest_client_", "kruise_rest_"),
     ),
     ("Leader election", "", ("leader_election_", "kruise_manager_is_leader", "kruise_leader_")),
