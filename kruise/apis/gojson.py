@@ -37,9 +37,7 @@ def encode(value: Any) -> bytes:
 
 def encode_sorted(value: Any) -> bytes:
     """Return *value* as JSON bytes, maps sorted by key, as Go writes a map (and unstructured objects)."""
-    return _go_text(
-        json.dumps(_sorted(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    )
+    return _go_text(json.dumps(_sorted(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
 def _sorted(value: Any) -> Any:

@@ -21,6 +21,7 @@ from kruise.apis.fielderrors import FieldError, invalid, too_long
 __all__ = [
     "NameRule",
     "config_key",
+    "as_prefix",
     "dns1035_label",
     "dns1123_label",
     "dns1123_subdomain",
@@ -325,3 +326,8 @@ def validate_annotations(annotations: Mapping[str, Any] | None, path: str) -> li
 
 NameRule = Callable[[str], list[str]]
 """A rule for the name of an object: text in, complaints out."""
+
+
+def as_prefix(text: str) -> str:
+    """Return *text* as it is checked when something will be appended to it: a trailing hyphen may stand."""
+    return text[:-2] + "a" if len(text) > 1 and text.endswith("-") else text

@@ -178,7 +178,7 @@ class Quantity:
         if value is None:
             return cls()
         if isinstance(value, str):
-            if any(char in value for char in "\t\n\r\f\b\\\""):
+            if any(char in value for char in '\t\n\r\f\b\\"'):
                 raise QuantityError(_FORMAT_WRONG)
             return cls.parse(value.strip(" "))
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -141,9 +141,7 @@ def prune_ignored(case: Case, value: Any) -> Any:
 
     def walk(node: Any, path: str) -> Any:
         if isinstance(node, dict):
-            return {
-                key: walk(item, _join(path, key)) for key, item in node.items() if not is_ignored(_join(path, key))
-            }
+            return {key: walk(item, _join(path, key)) for key, item in node.items() if not is_ignored(_join(path, key))}
         if isinstance(node, list):
             return [walk(item, _join(path, i)) for i, item in enumerate(node) if not is_ignored(_join(path, i))]
         return node
