@@ -264,6 +264,7 @@ class Metrics:
 
     def __init__(self, *, clients: bool = False, process: bool = True) -> None:
         self.registry: Final = CollectorRegistry(auto_describe=False)
+        self._controllers: set[str] = set()
         self.catalog: Final[list[Described]] = []
         """Every family of this registry but those of the process and of Python."""
         if process:
@@ -459,6 +460,12 @@ class Metrics:
         self, name: str, text: str, labels: Sequence[str], *, fold: Callable[[float, float], float] | None = None
     ) -> ScrapeFamily:
         return self.add(ScrapeFamily(name, text, labels, fold=fold))
+
+    def claim_controller(self, name: str) -> None:
+        """Reserve the label value of a controller; raises ValueError when another controller has it (CTL6)."""
+        if name in self._controllers:
+            raise ValueError(f"a controller named {name} is there already: their metrics and logs would mix")
+        self._controllers.add(name)
 
     def add(self, family: ScrapeFamily) -> ScrapeFamily:
         """Register a family of a controller's own; raises ValueError when its name is taken."""
