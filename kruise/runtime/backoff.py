@@ -45,18 +45,16 @@ class HostBackoff:
         self._rng = rng
         self._policy = policy or BackoffPolicy()
         self._base = 0.0
-        self._until = 0.0
-        self._last_failure: float | None = None
+        self._until: float | None = None
 
     def failed(self, now: float) -> float:
         """Count a failure at monotonic time *now*; return the seconds to wait from *now*."""
         p = self._policy
-        if self._last_failure is not None and now - self._last_failure >= p.reset_after and now >= self._until:
-            self._base = 0.0
-        if now >= self._until:
-            self._base = p.initial if self._base == 0.0 else min(p.cap, self._base * p.factor)
-            self._until = now + min(p.cap * (1 + p.jitter), self._base * (1 + p.jitter * self._rng.random()))
-        self._last_failure = now
+        if self._until is None or now >= self._until:
+            # Health begins when the last delay has ended: the time that was only waited proves nothing.
+            healthy = self._until is None or now - self._until >= p.reset_after
+            self._base = p.initial if healthy else min(p.cap, self._base * p.factor)
+            self._until = now + self._base * (1 + p.jitter * self._rng.random())
         return self._until - now
 
     @property

@@ -7,7 +7,7 @@ Guarantees:
 * LOG1: the keys are those of controller-runtime: ``controller``, ``controllerGroup``, ``controllerKind``,
   ``<Kind>`` = ``{name, namespace}``, ``namespace``, ``name``, ``reconcileID``. JSON and text.
 * LOG2: :func:`bound` puts values into the context of the current task and of all tasks that it starts.
-* LOG3: :data:`SLOW` has the thresholds above which a slow step is logged.
+* LOG3: :data:`SLOW` has the thresholds above which :func:`log_slow` says that a step was slow.
 * LOG4: a value under a key that names a secret is never printed, at any level, however deep it stands.
 
 What this does not do: it writes to one stream of the process and rotates nothing.
@@ -19,12 +19,13 @@ import contextlib
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, TextIO, cast
 
 import structlog
 
+from kruise.runtime.clock import Clock, SystemClock, format_micro_time
 from kruise.runtime.errors import ConfigError
 
 REDACTED: Final = "REDACTED"
@@ -33,7 +34,8 @@ _SECRET_KEY: Final = re.compile(
 )
 _SAFE_KEY: Final = re.compile(r"(?i)(secretname|secret_name|continue_token_used|tokenreviews?)")
 _BEARER: Final = re.compile(
-    r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"(?i)\b(?:bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
     re.DOTALL,
 )
@@ -70,7 +72,8 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 def _clean(key: str, value: Any) -> Any:
     if _SECRET_KEY.search(key) and not _SAFE_KEY.search(key) and value not in (None, "", True, False):
-        return REDACTED
+        # A controller of Secrets says which one it works on: Secret={name, namespace}.
+        return value if isinstance(value, Mapping) and value.keys() <= {"name", "namespace"} else REDACTED
     if isinstance(value, Mapping):
         return {k: _clean(str(k), v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -82,7 +85,41 @@ def _clean(key: str, value: Any) -> Any:
     return value
 
 
-def configure(*, form: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
+def log_slow(log: Logger, step: str, seconds: float, threshold: float, **values: Any) -> bool:
+    """Say that *step* took *seconds*, if that is over *threshold* seconds; tell whether it was (LOG3)."""
+    if seconds <= threshold:
+        return False
+    log.warning("slow step", step=step, seconds=round(seconds, 3), threshold=threshold, **values)
+    return True
+
+
+_ORDER: Final = {
+    key: place
+    for place, key in enumerate(
+        ("controller", "controllerGroup", "controllerKind", "", "namespace", "name", "reconcileID")
+    )
+}
+
+
+def _merge_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    # Context variables come in no stable order; a line reads the same each time.
+    context = structlog.contextvars.get_contextvars()
+    for key in sorted(context, key=lambda k: (_ORDER.get(k, _ORDER[""]), k)):
+        event.setdefault(key, context[key])
+    return event
+
+
+def _stamp(clock: Clock) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:
+    def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["ts"] = format_micro_time(clock.now())
+        return event
+
+    return add
+
+
+def configure(
+    *, form: str = "text", level: str = "info", stream: TextIO | None = None, clock: Clock | None = None
+) -> None:
     """Set up logging for the process: *form* is ``text`` or ``json``. Raises ConfigError for anything else."""
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
@@ -92,14 +129,14 @@ def configure(*, form: str = "text", level: str = "info", stream: TextIO | None 
     renderer: Any = (
         structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=False)
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False)
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False, timestamp_key="ts")
     )
     out = stream if stream is not None else sys.stderr
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _merge_context,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            _stamp(clock if clock is not None else SystemClock()),
             structlog.processors.format_exc_info,
             _name,
             redact,
