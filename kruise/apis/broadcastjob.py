@@ -1,31 +1,17 @@
-"""BroadcastJob, ``apps.kruise.io``: run a pod to completion on every eligible node.
+"""BroadcastJob, ``apps.kruise.io``: run a pod to completion on every eligible node. The typed view of a job.
 
-Purpose: the typed view of a job, and its defaults, validation and conversion as pure functions on plain JSON.
+Guarantees: both served versions, v1beta1 (stored) and v1alpha1, have the same fields; the defaults of the types equal
+the API's, so a job reads the same with and without admission; the pod template stays the bytes that the user gave.
 
-Guarantees:
-
-* Both served versions, v1beta1 (stored) and v1alpha1, have the same fields; conversion copies them.
-* Defaulting never removes a field that it does not know, and writes what OpenKruise's webhook writes.
-* Validation reports every error with its field path, in the order of the Kubernetes API: metadata, time limits,
-  restart policy, labels, pod template.
-* The typed defaults equal the API defaults: a job reads the same with and without admission.
-
-What this does not do: it calls no API and serves no webhook. The limits of numbers and strings that OpenKruise accepts
-without a bound stand in the schema of the CRD, because stored objects may be older than they are.
+What this does not do: defaulting, validation and conversion are in ``broadcastjob_rules``.
 """
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from kruise.apis.fielderrors import FieldError, invalid
-from kruise.apis.meta import validate_object_meta
-from kruise.apis.podtemplate import default_pod_template, validate_pod_template
 from kruise.runtime.objects import Object, Resource
 
 __all__ = [
@@ -42,9 +28,6 @@ __all__ = [
     "CompletionPolicy",
     "FailurePolicy",
     "JobCondition",
-    "convert_broadcastjob",
-    "default_broadcastjob",
-    "validate_broadcastjob",
 ]
 
 GROUP: Final = "apps.kruise.io"
@@ -139,109 +122,3 @@ BROADCASTJOBS: Final[Resource[BroadcastJob]] = Resource(
 BROADCASTJOBS_V1ALPHA1: Final[Resource[BroadcastJob]] = Resource(
     GROUP, "v1alpha1", "BroadcastJob", "broadcastjobs", BroadcastJob, custom=True
 )
-
-EMPTY_STATUS: Final[Mapping[str, Any]] = {"active": 0, "desired": 0, "failed": 0, "phase": "", "succeeded": 0}
-
-
-def default_broadcastjob(
-    job: dict[str, Any],
-    old: Mapping[str, Any] | None = None,
-    *,
-    template_defaults: bool = True,
-    host_ports: bool = False,
-    reset_status: bool = True,
-) -> dict[str, Any]:
-    """Return *job*, plain JSON of either version, with its defaults (spec/broadcastjob 2.1); the input stays as it is.
-
-    *old* is the stored object of an update: an unchanged template is then left alone. ``template_defaults=False`` is
-    the gate TemplateNoDefaults, ``host_ports=True`` the gate DefaultHostNetworkHostPortsInPodTemplates.
-    ``reset_status`` drops a status that a user sent through the main resource.
-    """
-    out = copy.copy(job)
-    spec: dict[str, Any] = dict(out.get("spec") or {})
-    out["spec"] = spec
-    template = spec.get("template") or {}
-    if template_defaults and (old is None or template != ((old.get("spec") or {}).get("template") or {})):
-        spec["template"] = default_pod_template(template, host_ports=host_ports)
-    completion = dict(spec.get("completionPolicy") or {})
-    if not completion.get("type"):
-        completion["type"] = ALWAYS
-    spec["completionPolicy"] = completion
-    if spec.get("parallelism") is None:
-        spec["parallelism"] = NO_LIMIT
-    failure = dict(spec.get("failurePolicy") or {})
-    if not failure.get("type"):
-        failure["type"] = FAIL_FAST
-    spec["failurePolicy"] = failure
-    if reset_status:
-        out["status"] = dict(EMPTY_STATUS)
-    return out
-
-
-_NAME: Final = re.compile(r"[a-zA-Z0-9\-]+")
-_NAME_RULE: Final = (
-    "BroadcastJob name must consist of alphanumeric characters or '-' (e.g. 'example-com', "
-    "regex used for validation is '^[a-zA-Z0-9\\-]+$')"
-)
-_MAX_NAME: Final = 63
-
-
-def _name_problems(name: str, prefix: bool) -> list[str]:  # noqa: ARG001 - the shape that object metadata asks for
-    # Upstream checks a generateName by the same expression. `$` of Go ends before no line break, so: fullmatch.
-    problems = []
-    if not _NAME.fullmatch(name):
-        problems.append(_NAME_RULE)
-    if len(name) > _MAX_NAME:
-        problems.append(f"must be no more than {_MAX_NAME} characters")
-    return problems
-
-
-def validate_broadcastjob(job: Mapping[str, Any]) -> list[FieldError]:
-    """Return every error of *job*, plain JSON of either version; an empty list means that it is valid.
-
-    The pod template is completed on a copy first, so an absent restartPolicy becomes ``Always`` and is refused.
-    """
-    meta: Mapping[str, Any] = job.get("metadata") or {}
-    errors = list(validate_object_meta(meta, namespaced=True, name_check=_name_problems, path="metadata"))
-    spec: Mapping[str, Any] = job.get("spec") or {}
-    completion: Mapping[str, Any] = spec.get("completionPolicy") or {}
-    if completion.get("type") == NEVER:
-        for field in ("ttlSecondsAfterFinished", "activeDeadlineSeconds"):
-            if completion.get(field) is not None:
-                errors.append(
-                    invalid(
-                        f"spec.completionPolicy.{field}",
-                        completion[field],
-                        f"{field} can just work with Always CompletionPolicyType",
-                    )
-                )
-    template = default_pod_template(spec.get("template") or {})
-    restart = (template.get("spec") or {}).get("restartPolicy")
-    if restart not in ("Never", "OnFailure"):
-        errors.append(
-            invalid("spec.template.spec.restartPolicy", restart, "pod restartPolicy can only be Never or OnFailure")
-        )
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    if labels.get(LABEL_JOB_NAME) or labels.get(LABEL_CONTROLLER_UID):
-        errors.append(
-            invalid(
-                "spec.template.metadata.labels",
-                labels,
-                f'"{LABEL_JOB_NAME}" and "{LABEL_CONTROLLER_UID}" are not allowed to preset in pod labels',
-            )
-        )
-    errors.extend(validate_pod_template(template, "spec.template"))
-    return errors
-
-
-def convert_broadcastjob(job: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Return *job* as *version* (``v1alpha1`` or ``v1beta1``): the fields are the same, so only apiVersion changes."""
-    if version not in ("v1alpha1", "v1beta1"):
-        raise ValueError(f"BroadcastJob has the versions v1alpha1 and v1beta1, not {version!r}")
-    out = dict(copy.copy(job))
-    out["apiVersion"] = f"{GROUP}/{version}"
-    status = out.get("status")
-    if isinstance(status, Mapping) and "conditions" in status and not status["conditions"]:
-        # Go writes an empty list as absent; a stored object and its conversion must compare equal.
-        out["status"] = {k: v for k, v in status.items() if k != "conditions"}
-    return out

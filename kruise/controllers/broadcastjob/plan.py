@@ -1,0 +1,334 @@
+"""What a BroadcastJob does next: a pure function of the job, what is observed of it, and the time.
+
+Purpose: :func:`plan` decides (spec/broadcastjob 6), :func:`settle` words the status once the actions are done. Neither
+does I/O, reads a clock or draws a number.
+
+Guarantees:
+
+* B4: at each creation the active pods are fewer than parallelism allows.
+* B5: a job that ended creates nothing, ever; its active pods are deleted, in later passes too if a delete failed.
+* L6: every timer (deadline, TTL) is computed from stored state on every pass, so a restart loses none.
+* Planning again after the actions took effect yields no action.
+
+What this does not do: it never looks at the cluster; a stale view leads to a plan whose writes the API server refuses.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kruise.apis.broadcastjob import (
+    COMPLETE,
+    FAIL_FAST,
+    FAILED,
+    NEVER,
+    NO_LIMIT,
+    PAUSE,
+    PHASE_COMPLETED,
+    PHASE_FAILED,
+    PHASE_PAUSED,
+    PHASE_RUNNING,
+    BroadcastJob,
+    BroadcastJobStatus,
+    JobCondition,
+)
+from kruise.apis.intorstring import lenient
+from kruise.controllers.broadcastjob.progress import Facts, progressing
+from kruise.controllers.broadcastjob.view import NodeSlot, PodClass, PodView, View
+from kruise.controllers.common.reasons import Reason
+from kruise.runtime.clock import format_time, parse_time
+from kruise.runtime.objects import Unreadable
+
+__all__ = ["Ending", "Plan", "PlannedEvent", "Results", "Settled", "plan", "settle"]
+
+NORMAL: Final = "Normal"
+WARNING: Final = "Warning"
+
+FAIL_FAST_REASON: Final = "failed pod is found"
+"""The event reason as OpenKruise writes it, spaces included."""
+FAIL_FAST_TEXT: Final = "failure policy is FailurePolicyTypeFailFast and failed pod is found"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEvent:
+    """An event on the job. One that describes a state is ``lasting``: it is reported when the state begins."""
+
+    type: str
+    reason: str
+    note: str
+    lasting: bool = False
+
+
+class Ending(enum.Enum):
+    """Where a pass leads the job."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    FAILED = "failed"
+    """This pass ends the job as failed."""
+    OVER = "over"
+    """It ended earlier; what is left is to delete survivors, and the job itself when its time has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in this order: delete, create, then settle the status."""
+
+    ending: Ending
+    creates: tuple[NodeSlot, ...] = ()
+    deletes: tuple[PodView, ...] = ()
+    delete_job: bool = False
+    events: tuple[PlannedEvent, ...] = ()
+    next_check: float | None = None
+    """Seconds until time alone changes the answer."""
+    error: str = ""
+    """What is wrong with the spec. Pods are not created while it stands."""
+    failure: str = ""
+    """With Ending.FAILED: the event reason."""
+    message: str = ""
+    """With Ending.FAILED: why."""
+    start_time: str = ""
+    room: int = 0
+    """How many pods may be created before a deletion of this plan has made more room (B4)."""
+    withheld: int = 0
+    """Candidates for which parallelism leaves no room now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """How the actions went."""
+
+    created: int = 0
+    deleted: int = 0
+    gone: int = 0
+    """Pods that were to be deleted and are no longer there."""
+    refusals: tuple[tuple[str, Exception], ...] = ()
+    """(node, error) of creations that did not succeed."""
+
+
+NOTHING: Final = Results()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The status after a pass; ``None`` leaves it alone."""
+
+    status: BroadcastJobStatus | None
+    events: tuple[PlannedEvent, ...] = ()
+    decisive: bool = False
+    """A first, final or otherwise awaited status: it is written at once."""
+    next_check: float | None = None
+
+
+def is_over(job: BroadcastJob) -> bool:
+    """Tell whether the job ended: a true Complete or Failed condition. A job of type Never does not end so."""
+    if job.spec.completion_policy.type == NEVER:
+        return False
+    return any(c.type in (COMPLETE, FAILED) and c.status == "True" for c in job.status.conditions)
+
+
+def plan(job: BroadcastJob, view: View, now: float) -> Plan:
+    """Decide the next pass of *job* at wall time *now*, in seconds."""
+    if is_over(job):
+        return _over(job, view, now)
+    start = job.status.start_time or format_time(now)
+    if job.status.phase == PHASE_FAILED:
+        # Reached by type Never, or when the conditions were lost: no creation ever again (B5).
+        return Plan(Ending.OVER, deletes=tuple(view.active_pods()), start_time=start)
+    events = list(_unreadable(view))
+    due = _deadline(job, start, now)
+    if job.spec.paused:
+        return Plan(Ending.PAUSED, events=tuple(events), start_time=start)
+    policy = job.spec.failure_policy.type or FAIL_FAST
+    if view.failed and policy == PAUSE:
+        # Upstream flips between running and paused here on every pass, with two events each time.
+        if job.status.phase != PHASE_PAUSED:
+            events.append(PlannedEvent(WARNING, "Paused", "job is paused, due to failed pod"))
+        return Plan(Ending.PAUSED, events=tuple(events), start_time=start)
+    if job.status.phase == PHASE_PAUSED:
+        events.append(PlannedEvent(NORMAL, "Continue", "continue to process job"))
+    events += [
+        PlannedEvent(
+            WARNING,
+            "DuplicatePodCreatedOnSameNode",
+            f"Duplicated pod {twin.key.name} found on same node {slot.name}",
+            lasting=True,
+        )
+        for slot in view.crowded()
+        for twin in slot.pods[1:]
+    ]
+    base = Plan(Ending.RUNNING, events=tuple(events), start_time=start)
+    if view.failed and policy == FAIL_FAST:
+        return replace(
+            base,
+            ending=Ending.FAILED,
+            deletes=tuple(view.active_pods()),
+            failure=FAIL_FAST_REASON,
+            message=FAIL_FAST_TEXT,
+        )
+    if due is not None and due <= 0:
+        return replace(
+            base,
+            ending=Ending.FAILED,
+            deletes=tuple(view.active_pods()),
+            failure="DeadlineExceeded",
+            message=f"Job {job.key} was active longer than specified deadline",
+        )
+    return _advance(job, view, replace(base, next_check=due))
+
+
+def _unreadable(view: View) -> tuple[PlannedEvent, ...]:
+    pods = view.unreadable_pods()
+    if not pods:
+        return ()
+    first = pods[0].pod
+    assert isinstance(first, Unreadable)
+    more = f" (and {len(pods) - 1} more)" if len(pods) > 1 else ""
+    text = f"pod {first.key} cannot be read: {first.path}: {first.problem}{more}; it counts as active, fix or delete it"
+    return (PlannedEvent(WARNING, Reason.POD_UNREADABLE, text, lasting=True),)
+
+
+def _advance(job: BroadcastJob, view: View, base: Plan) -> Plan:
+    """Evict what no longer fits, and fill the room that parallelism leaves."""
+    evicted = tuple(slot.pods[-1] for slot in view.evicting())
+    base = replace(base, deletes=evicted)
+    if job.terminating or not view.candidates or view.unplaced_unreadable:
+        return base
+    try:
+        limit = parallelism(job, view.desired)
+    except ValueError as error:
+        return replace(base, error=f"spec.parallelism: {error}", withheld=view.candidates)
+    active = view.count(PodClass.ACTIVE)
+    leaving = sum(1 for p in evicted if p.kind is PodClass.ACTIVE)
+    room = limit - (active - leaving)
+    events = base.events
+    if active - leaving > limit:
+        text = "Number of active pods exceed parallelism limit"
+        events = (*events, PlannedEvent(WARNING, "TooManyActivePods", text, lasting=True))
+    creates = tuple(view.first_candidates(max(0, room)))
+    withheld = view.candidates - len(creates)
+    return replace(base, creates=creates, events=events, room=max(0, limit - active), withheld=withheld)
+
+
+def parallelism(job: BroadcastJob, desired: int) -> int:
+    """Return how many pods may be active at once. Raises ValueError for a text that is no percentage."""
+    value = job.spec.parallelism
+    if value is None:
+        return NO_LIMIT
+    return lenient(value, desired, round_up=True)
+
+
+def _deadline(job: BroadcastJob, start: str, now: float) -> float | None:
+    """Return the seconds until the deadline, zero or less when it has passed; ``None`` without one."""
+    policy = job.spec.completion_policy
+    begun = parse_time(start)
+    if policy.type == NEVER or policy.active_deadline_seconds is None or begun is None:
+        return None
+    return begun + policy.active_deadline_seconds - now
+
+
+def _over(job: BroadcastJob, view: View, now: float) -> Plan:
+    failed = any(c.type == FAILED and c.status == "True" for c in job.status.conditions)
+    # Upstream leaks the pods whose delete failed in the pass that ended the job.
+    survivors = tuple(view.active_pods()) if failed else ()
+    ttl = job.spec.completion_policy.ttl_seconds_after_finished
+    ended = parse_time(job.status.completion_time)
+    if ttl is None or ended is None or job.terminating:
+        return Plan(Ending.OVER, deletes=survivors)
+    due = ended + ttl - now
+    if due <= 0:
+        return Plan(Ending.OVER, deletes=survivors, delete_job=True)
+    return Plan(Ending.OVER, deletes=survivors, next_check=due)
+
+
+def settle(job: BroadcastJob, view: View, done: Plan, results: Results, now: float) -> Settled:
+    """Return the status of *job* after the actions of *done* ended as *results*."""
+    if done.ending is Ending.OVER and is_over(job):
+        return _settle_over(job, view, done, results)
+    active, failed = view.count(PodClass.ACTIVE), view.failed
+    ending_now = done.ending in (Ending.FAILED, Ending.OVER)
+    stopped = results.deleted + results.gone
+    if ending_now:
+        # The pods that the end of the job takes down count as failed (spec/broadcastjob 6.7).
+        active -= stopped
+        failed += results.deleted
+    elif stopped:
+        active -= min(stopped, sum(1 for p in done.deletes if p.kind is PodClass.ACTIVE))
+    status = BroadcastJobStatus(
+        conditions=job.status.conditions,
+        start_time=done.start_time,
+        completion_time=job.status.completion_time,
+        active=max(0, active) + results.created,
+        succeeded=view.count(PodClass.SUCCEEDED),
+        failed=failed,
+        desired=view.desired,
+        phase=job.status.phase or PHASE_RUNNING,
+        observed_generation=max(job.metadata.generation, job.status.observed_generation),
+    )
+    stamp = format_time(now)
+    events: list[PlannedEvent] = []
+    next_check = done.next_check
+    if done.ending is Ending.PAUSED and status.phase in (PHASE_RUNNING, PHASE_PAUSED):
+        status = _with(status, phase=PHASE_PAUSED)
+    elif done.ending is Ending.FAILED:
+        status = _ended(status, FAILED, done.message, stamp, PHASE_FAILED)
+        events.append(_counted(WARNING, done.failure, done.message, status))
+        next_check = _ttl(job)
+    elif done.ending is Ending.RUNNING:
+        if status.phase == PHASE_PAUSED:
+            status = _with(status, phase=PHASE_RUNNING)
+        if _complete(job, view, results):
+            text = f"Job completed, {status.succeeded} pods succeeded, {status.failed} pods failed"
+            status = _ended(status, COMPLETE, text, stamp, PHASE_COMPLETED)
+            said = f"Job {job.key} is completed, {status.succeeded} pods succeeded, {status.failed} pods failed"
+            events.append(PlannedEvent(NORMAL, "JobComplete", said))
+            next_check = _ttl(job)
+    facts = Facts(
+        paused=done.ending is Ending.PAUSED,
+        error=done.error,
+        withheld=done.withheld,
+        created=results.created,
+        refusals=results.refusals,
+    )
+    status = _with(status, conditions=progressing(job, view, status, facts, stamp))
+    decisive = status.phase != job.status.phase or status.observed_generation != job.status.observed_generation
+    return Settled(status, tuple(events), decisive, next_check)
+
+
+def _settle_over(job: BroadcastJob, view: View, done: Plan, results: Results) -> Settled:
+    """Correct the counts of a job that ended while some of its pods could not be deleted; else leave it alone."""
+    if not results.deleted and not results.gone:
+        return Settled(None, next_check=done.next_check)
+    left = max(0, view.count(PodClass.ACTIVE) - results.deleted - results.gone)
+    status = _with(job.status, active=left, failed=job.status.failed + results.deleted)
+    return Settled(status, decisive=True, next_check=done.next_check)
+
+
+def _complete(job: BroadcastJob, view: View, results: Results) -> bool:
+    if job.spec.completion_policy.type == NEVER or view.desired == 0 or results.created:
+        return False
+    return view.pending == 0
+
+
+def _ttl(job: BroadcastJob) -> float | None:
+    ttl = job.spec.completion_policy.ttl_seconds_after_finished
+    return None if ttl is None or job.spec.completion_policy.type == NEVER else float(max(0, ttl))
+
+
+def _counted(kind: str, reason: str, message: str, status: BroadcastJobStatus) -> PlannedEvent:
+    text = f"{message}: {status.succeeded} pods succeeded, {status.failed} pods failed"
+    return PlannedEvent(kind, reason, text)
+
+
+def _ended(status: BroadcastJobStatus, kind: str, message: str, stamp: str, phase: str) -> BroadcastJobStatus:
+    condition = JobCondition(
+        type=kind, status="True", last_probe_time=stamp, last_transition_time=stamp, reason=kind, message=message
+    )
+    return _with(status, conditions=(*status.conditions, condition), completion_time=stamp, phase=phase)
+
+
+def _with(status: BroadcastJobStatus, **changes: object) -> BroadcastJobStatus:
+    fields = {name: getattr(status, name) for name in status.__struct_fields__}
+    return BroadcastJobStatus(**{**fields, **changes})

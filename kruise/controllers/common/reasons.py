@@ -1,0 +1,80 @@
+"""Why something does not happen: one vocabulary for conditions, events, metrics, logs and the command line.
+
+Purpose: planners return these values from the start, so that every surface says the same word for the same thing.
+
+Guarantees: the names are stable; each reason has a section in the documentation of the kinds that use it.
+
+What this does not do: it judges nothing. Planners decide; this names.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from kruise.runtime.errors import ApiError, Forbidden, Invalid
+
+__all__ = ["Decision", "Reason", "reason_of_refusal"]
+
+
+class Reason(enum.StrEnum):
+    """The words of the product for "why not"."""
+
+    # Every kind.
+    PAUSED = "Paused"
+    POD_TERMINATING = "PodTerminating"
+    POD_UNSCHEDULABLE = "PodUnschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CRASH_LOOPING = "CrashLooping"
+    READINESS_FAILING = "ReadinessFailing"
+    ADMISSION_DENIED = "AdmissionDenied"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    EXPECTATION_PENDING = "ExpectationPending"
+    POD_UNREADABLE = "PodUnreadable"
+
+    # BroadcastJob.
+    NODE_CORDONED = "NodeCordoned"
+    TAINT_NOT_TOLERATED = "TaintNotTolerated"
+    NODE_AFFINITY_MISMATCH = "NodeAffinityMismatch"
+    INSUFFICIENT_RESOURCES = "InsufficientResources"
+    PARALLELISM_LIMIT = "ParallelismLimit"
+    JOB_PAUSED = "JobPaused"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    POD_PENDING = "PodPending"
+    POD_RUNNING = "PodRunning"
+    POD_FAILED = "PodFailed"
+    POD_SUCCEEDED = "PodSucceeded"
+    NAME_CONFLICT = "NameConflict"
+    NO_ELIGIBLE_NODE = "NoEligibleNode"
+    ALL_NODES_DONE = "AllNodesDone"
+    INVALID_SPEC = "InvalidSpec"
+    JOB_COMPLETE = "JobComplete"
+    JOB_FAILED = "JobFailed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why one slot (a pod, a node) is not acted on although it is not yet as desired."""
+
+    reason: Reason
+    subject: str
+    """The node or pod: ``node n1``."""
+    evidence: str = ""
+    """What was seen: ``pod sweep-x is waiting: ImagePullBackOff``."""
+    since: str | None = None
+    """RFC 3339, where it is known."""
+    unblocked_by: str = ""
+    """What would change it."""
+    detail: dict[str, str] = field(default_factory=dict)
+    """Machine-readable parts of the evidence: pod, node, exitCode."""
+
+
+def reason_of_refusal(error: Exception) -> Reason | None:
+    """Return why the API server refused to create an object; ``None`` when it was no refusal but a fault."""
+    if isinstance(error, Forbidden):
+        return Reason.QUOTA_EXCEEDED if "exceeded quota" in error.status.message else Reason.ADMISSION_DENIED
+    if isinstance(error, Invalid):
+        return Reason.ADMISSION_DENIED
+    if isinstance(error, ApiError) and "denied the request" in error.status.message:
+        return Reason.ADMISSION_DENIED
+    return None
