@@ -1,8 +1,8 @@
-"""JSON as Go's encoder writes it.
+r"""JSON as Go's encoder writes it.
 
 Purpose: hashes and revisions are taken of bytes that Go wrote; this module writes the same bytes.
 
-Guarantees: compact; ``<``, ``>``, ``&``, U+2028 and U+2029 escaped; control characters as ``\\u00XX`` but for the short
+Guarantees: compact; ``<``, ``>``, ``&``, U+2028 and U+2029 escaped; control characters as ``\u00XX`` but for the short
 forms of newline, carriage return, tab, backspace and form feed; keys in the order that the caller gives them, or
 sorted; text that is no valid Unicode replaced by U+FFFD.
 
@@ -27,10 +27,10 @@ def _go_text(encoded: str) -> bytes:
 
 
 def encode(value: Any) -> bytes:
-    """Return *value* as JSON bytes, maps in the order in which they are built.
+    r"""Return *value* as JSON bytes, maps in the order in which they are built.
 
     >>> encode({"b": "<a>", "a": 1})
-    b'{"b":"\\\\u003ca\\\\u003e","a":1}'
+    b'{"b":"\\u003ca\\u003e","a":1}'
     """
     return _go_text(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 

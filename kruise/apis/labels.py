@@ -1,9 +1,9 @@
-"""The syntax of names: labels, annotations, DNS names, ports, environment variables.
+r"""The syntax of names: labels, annotations, DNS names, ports, environment variables.
 
 Purpose: one function per rule of the API machinery, each returning the list of complaints in the words that the API
 server uses.
 
-Guarantees: ``\\Z`` semantics everywhere: a trailing newline is refused (Python's ``$`` would accept it); lengths are
+Guarantees: ``\Z`` semantics everywhere: a trailing newline is refused (Python's ``$`` would accept it); lengths are
 counted in bytes, as the server does; only ASCII letters and digits count as such.
 
 What this does not do: it builds no field errors by itself except for the maps of labels and annotations.
@@ -20,8 +20,8 @@ from kruise.apis.fielderrors import FieldError, invalid, too_long
 
 __all__ = [
     "NameRule",
-    "config_key",
     "as_prefix",
+    "config_key",
     "dns1035_label",
     "dns1123_label",
     "dns1123_subdomain",
@@ -274,7 +274,7 @@ def in_range(value: int, low: int, high: int) -> list[str]:
 
 
 def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Read an IP address as the server does: leading zeros in IPv4 are accepted, a zone is not. ``None``: no address."""
+    """Read an IP address as the server does: zeros may lead in IPv4, a zone may not follow. ``None``: no address."""
     if not text.isascii() or "%" in text or "/" in text:
         return None
     head, colon, tail = text.rpartition(":")

@@ -52,12 +52,17 @@ class QuantityError(ValueError):
 
 
 class Format(enum.StrEnum):
-    """How a quantity is written. ``UNSET`` is the format of an empty quantity, which takes that of the first summand."""
+    """How a quantity is written. ``UNSET``: an empty quantity, which takes the format of the first summand."""
 
     UNSET = ""
     DECIMAL_SI = "DecimalSI"
     BINARY_SI = "BinarySI"
     DECIMAL_EXPONENT = "DecimalExponent"
+
+
+def _power(exponent: int) -> int:
+    result: int = 10**exponent
+    return result
 
 
 def _wrap(value: int) -> int:
@@ -156,13 +161,13 @@ class Quantity:
             scale = 0
         elif scale < _NANO:
             shift = _NANO - scale
-            unscaled = 1 if shift > 2 * _MAX_DIGITS else _divide_away(unscaled, 10**shift)
+            unscaled = 1 if shift > 2 * _MAX_DIGITS else _divide_away(unscaled, _power(shift))
             scale = _NANO
         else:
-            unscaled *= 10 ** (scale - _NANO)
+            unscaled *= _power(scale - _NANO)
             scale = _NANO
         if fmt is Format.BINARY_SI:
-            nano = 10**-_NANO if scale else 1
+            nano = _power(-_NANO) if scale else 1
             if unscaled > _MAX_INT64 * nano:
                 unscaled, scale = _MAX_INT64, 0
             elif 0 < unscaled < nano:
@@ -203,7 +208,7 @@ class Quantity:
             return "0"
         fmt = self.format
         if fmt is Format.BINARY_SI:
-            small = -1024 < self and self < 1024
+            small = self > -1024 and self < 1024
             if not small and self.scale >= _whole_scale(self.unscaled, self.scale):
                 return self._canonical_binary()
             fmt = Format.DECIMAL_SI
@@ -236,18 +241,18 @@ class Quantity:
 
     def _whole(self) -> int:
         if self.scale >= 0:
-            return self.unscaled * 10**self.scale
-        return _divide_away(self.unscaled, 10**-self.scale)
+            return self.unscaled * _power(self.scale)
+        return _divide_away(self.unscaled, _power(-self.scale))
 
     def _at_scale(self, scale: int) -> int:
         shift = self.scale - scale
         if shift >= 0:
-            value = self.unscaled * 10**shift
+            value = self.unscaled * _power(shift)
             if not self.wide:
                 return value if -(1 << 63) <= value <= _MAX_INT64 else 0
-            power = 10**shift
+            power = _power(shift)
             return _wrap(_low_bits(self.unscaled) * (power if power < _FLOAT_LIMIT else -(1 << 63)))
-        divisor = 10**-shift
+        divisor = _power(-shift)
         if not self.wide:
             return _divide_away(self.unscaled, divisor)
         if self.unscaled < _MAX_INT64 and -shift < 19:
@@ -268,8 +273,8 @@ class Quantity:
     def exact_milli(self) -> int:
         """Return thousandths, rounded away from zero, without the server's 64-bit limits: for sums and comparisons."""
         if self.scale >= -3:
-            return self.unscaled * 10 ** (self.scale + 3)
-        return _divide_away(self.unscaled, 10 ** (-3 - self.scale))
+            return self.unscaled * _power(self.scale + 3)
+        return _divide_away(self.unscaled, _power(-3 - self.scale))
 
     def sign(self) -> int:
         """Return -1, 0 or 1."""
@@ -283,7 +288,7 @@ class Quantity:
         """Return this quantity without digits finer than a thousandth, as the defaulting of resource lists does."""
         if self.scale >= -3:
             return self
-        return Quantity(_divide_away(self.unscaled, 10 ** (-3 - self.scale)), -3, self.format, "", self.wide)
+        return Quantity(_divide_away(self.unscaled, _power(-3 - self.scale)), -3, self.format, "", self.wide)
 
     # ---- arithmetic ----------------------------------------------------------------------------------------------
 
@@ -291,14 +296,14 @@ class Quantity:
         """Return -1, 0 or 1."""
         right = Quantity(other) if isinstance(other, int) else other
         scale = min(self.scale, right.scale)
-        a = self.unscaled * 10 ** (self.scale - scale)
-        b = right.unscaled * 10 ** (right.scale - scale)
+        a = self.unscaled * _power(self.scale - scale)
+        b = right.unscaled * _power(right.scale - scale)
         return (a > b) - (a < b)
 
     def _combine(self, other: Quantity, sign: int) -> Quantity:
         fmt = other.format if self.unscaled == 0 else self.format
         scale = min(self.scale, other.scale)
-        total = self.unscaled * 10 ** (self.scale - scale) + sign * other.unscaled * 10 ** (other.scale - scale)
+        total = self.unscaled * _power(self.scale - scale) + sign * other.unscaled * _power(other.scale - scale)
         wide = self.wide or other.wide or not -(1 << 63) <= total <= _MAX_INT64
         return Quantity(total, scale, fmt, "", wide)
 
@@ -338,7 +343,7 @@ class Quantity:
 
 def _whole_scale(unscaled: int, scale: int) -> int:
     """Return the least scale at which *unscaled* is a whole number: *scale* itself when it is one, else above it."""
-    if scale >= 0 or unscaled % 10**-scale == 0:
+    if scale >= 0 or unscaled % _power(-scale) == 0:
         return scale
     return scale + 1
 

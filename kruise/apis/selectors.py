@@ -291,31 +291,31 @@ class _Parser:
         return self._tokens[self._at] if self._at < len(self._tokens) else _END
 
     def _take(self) -> str:
-        token = self._peek()
+        item = self._peek()
         self._at += 1
-        return token
+        return item
 
     @staticmethod
-    def _is_word(token: str) -> bool:
-        return bool(token) and token not in ("=", "==", "!=", "!", "(", ")", ",", "<", ">")
+    def _is_word(item: str) -> bool:
+        return bool(item) and item not in ("=", "==", "!=", "!", "(", ")", ",", "<", ">")
 
     def selector(self) -> list[Requirement]:
         found: list[Requirement] = []
         while True:
-            token = self._peek()
-            if token == _END:
+            item = self._peek()
+            if item == _END:
                 return found
-            if token != "!" and not self._is_word(token):
-                raise SelectorError(f"found '{token}', expected: !, identifier, or 'end of string'")
+            if item != "!" and not self._is_word(item):
+                raise SelectorError(f"found '{item}', expected: !, identifier, or 'end of string'")
             try:
                 found.append(self._requirement())
             except SelectorError as error:
                 raise SelectorError(f"unable to parse requirement: {error}") from None
-            token = self._take()
-            if token == _END:
+            item = self._take()
+            if item == _END:
                 return found
-            if token != ",":
-                raise SelectorError(f"found '{token}', expected: ',' or 'end of string'")
+            if item != ",":
+                raise SelectorError(f"found '{item}', expected: ',' or 'end of string'")
             following = self._peek()
             if following != "!" and not self._is_word(following):
                 raise SelectorError(f"found '{following}', expected: identifier after ','")
@@ -333,31 +333,31 @@ class _Parser:
             return requirement(key, Operator.DOES_NOT_EXIST, ())
         if self._peek() in (_END, ","):
             return requirement(key, Operator.EXISTS, ())
-        token = self._take()
-        operator = _SYMBOL_OPERATORS.get(token)
+        item = self._take()
+        operator = _SYMBOL_OPERATORS.get(item)
         if operator is None:
-            raise SelectorError(f"found '{token}', expected: {_EXPECTED_OPERATORS}")
+            raise SelectorError(f"found '{item}', expected: {_EXPECTED_OPERATORS}")
         values = self._value_list() if operator in _SETS else {self._exact_value()}
         return requirement(key, operator, sorted(values, key=_byte_order))
 
     def _exact_value(self) -> str:
         if self._peek() in (_END, ","):
             return ""
-        token = self._take()
-        if not self._is_word(token):
-            raise SelectorError(f"found '{token}', expected: identifier")
-        return token
+        item = self._take()
+        if not self._is_word(item):
+            raise SelectorError(f"found '{item}', expected: identifier")
+        return item
 
     def _value_list(self) -> set[str]:
-        token = self._take()
-        if token != "(":
-            raise SelectorError(f"found '{token}' expected: '('")
-        token = self._peek()
-        if token == ")":
+        item = self._take()
+        if item != "(":
+            raise SelectorError(f"found '{item}' expected: '('")
+        item = self._peek()
+        if item == ")":
             self._take()
             return {""}
-        if token != "," and not self._is_word(token):
-            raise SelectorError(f"found '{token}', expected: ',', ')' or identifier")
+        if item != "," and not self._is_word(item):
+            raise SelectorError(f"found '{item}', expected: ',', ')' or identifier")
         values = self._identifiers()
         self._take()
         return values
@@ -365,15 +365,15 @@ class _Parser:
     def _identifiers(self) -> set[str]:
         values: set[str] = set()
         while True:
-            token = self._take()
-            if self._is_word(token):
-                values.add(token)
+            item = self._take()
+            if self._is_word(item):
+                values.add(item)
                 following = self._peek()
                 if following == ")":
                     return values
                 if following != ",":
                     raise SelectorError(f"found '{following}', expected: ',' or ')'")
-            elif token == ",":
+            elif item == ",":
                 if not values:
                     values.add("")
                 following = self._peek()
@@ -384,7 +384,7 @@ class _Parser:
                     self._take()
                     values.add("")
             else:
-                raise SelectorError(f"found '{token}', expected: ',', or identifier")
+                raise SelectorError(f"found '{item}', expected: ',', or identifier")
 
 
 def parse(text: str) -> Selector:

@@ -199,7 +199,7 @@ def _is_zero(value: Any) -> bool:
 
 
 def strip_encoder(value: Any) -> Any:
-    """Return *value* without the three artefacts alone: null creation timestamps, empty ``resources``, empty ``status``.
+    """Return *value* without three artefacts alone: null creation timestamps, empty ``resources``, empty ``status``.
 
     Stricter than :func:`normalise`: false, zero and empty lists still count.
     """

@@ -45,13 +45,15 @@ def validate_claim_template(template: Node, path: str) -> list[FieldError]:
     errors += [
         forbidden(f"{path}.metadata.{shown}", "cannot be set")
         for shown in _FORBIDDEN_METADATA
-        if _says_something(metadata.get("uid" if shown == "uID" else shown))
+        if _given(metadata, shown)
     ]
     return errors + validate_claim_spec(child(template, "spec") or {}, f"{path}.spec")
 
 
-def _says_something(value: Any) -> bool:
-    return value is not None and value != "" and value != 0
+def _given(metadata: Node, shown: str) -> bool:
+    """Whether a field is more than its zero value; the grace period is a pointer, so its 0 counts."""
+    value: Any = metadata.get("uid" if shown == "uID" else shown)
+    return value is not None and value != "" and (value != 0 or shown == "deletionGracePeriodSeconds")
 
 
 def validate_claim_spec(spec: Node, path: str) -> list[FieldError]:

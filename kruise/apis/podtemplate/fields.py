@@ -22,8 +22,8 @@ __all__ = [
     "items",
     "number",
     "optional_number",
-    "quantity",
     "quantities",
+    "quantity",
     "text",
     "texts",
 ]

@@ -437,7 +437,7 @@ def validate_windows(spec: Node, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     for parent, key in _POD_LINUX_FIELDS:
         holder = child(spec, parent) if parent else spec
-        # The host namespaces are plain booleans, sysctls a list that may be empty: only a value that says something counts.
+        # The host namespaces are plain booleans, and sysctls may be an empty list: only what says something counts.
         given = bool(holder and holder.get(key)) if key in ("hostPID", "hostIPC", "sysctls") else is_set(holder, key)
         if given:
             errors.append(forbidden(f"{path}.{parent}.{key}" if parent else f"{path}.{key}", _NO_LINUX))

@@ -16,6 +16,7 @@ import json
 from typing import Any, Final
 
 from kruise.apis import labels
+from kruise.apis.core_fields import type_errors
 from kruise.apis.fielderrors import FieldError, Plain, duplicate, forbidden, invalid, not_supported, required
 from kruise.apis.podtemplate.containers import (
     PodFacts,
@@ -45,6 +46,8 @@ from kruise.apis.podtemplate.volumes import validate_volumes
 
 __all__ = ["validate_pod_spec", "validate_pod_template"]
 
+POD_TEMPLATE: Final = "core.v1.PodTemplateSpec"
+"""The name of the type in the core-fields table."""
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _TOLERATIONS: Final = "scheduler.alpha.kubernetes.io/tolerations"
 _RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")
@@ -58,6 +61,9 @@ _MAX_INT32: Final = 2**31 - 1
 
 def validate_pod_template(template: dict[str, Any], path: str) -> list[FieldError]:
     """Validate a defaulted pod template at *path* (``spec.template``); an empty list means that it is valid."""
+    wrong_types = type_errors(template, POD_TEMPLATE, path)
+    if wrong_types:
+        return wrong_types
     metadata, spec = child(template, "metadata"), child(template, "spec") or {}
     annotations = child(metadata, "annotations") or {}
     at = f"{path}.annotations"
