@@ -45,6 +45,8 @@ _MAX_FACTORS: Final = 18
 """Decimal digits that always fit 64 bits; beyond them the text is never kept."""
 _MAX_DIGITS: Final = 4000
 _FLOAT_LIMIT: Final = 1 << 63
+_WRAPPING_SHIFTS: Final = frozenset({1, 2, 3, 6, 9})
+"""Powers of ten at which an overflow wraps; at all others the server gives up and says 0."""
 
 
 class QuantityError(ValueError):
@@ -123,7 +125,11 @@ class Quantity:
         exponent, fmt = _interpret(match["suffix"])
         negative = match["sign"] == "-"
         short = cls._parse_short(text, num, denom, exponent, fmt, negative)
-        return short if short is not None else cls._parse_wide(num, denom, exponent, fmt, negative)
+        if short is not None:
+            return short
+        if not (match["lead"] or match["num"] or denom):
+            raise QuantityError(_NUMERIC_WRONG)
+        return cls._parse_wide(num, denom, exponent, fmt, negative)
 
     @classmethod
     def _parse_short(
@@ -249,7 +255,8 @@ class Quantity:
         if shift >= 0:
             value = self.unscaled * _power(shift)
             if not self.wide:
-                return value if -(1 << 63) <= value <= _MAX_INT64 else 0
+                fits = -(1 << 63) <= value <= _MAX_INT64
+                return value if fits else _wrap(value) if shift in _WRAPPING_SHIFTS else 0
             power = _power(shift)
             return _wrap(_low_bits(self.unscaled) * (power if power < _FLOAT_LIMIT else -(1 << 63)))
         divisor = _power(-shift)
