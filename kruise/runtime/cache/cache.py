@@ -95,8 +95,9 @@ class Cache:
     ) -> Informer[T]:
         """Declare that *resource* is cached, and return its informer (CAC1).
 
-        It may be declared again, with more indexes and labels, also while the cache runs. *scopes* gives each namespace selectors of its own, in the place of the other ones and of the cache's
-        namespaces. Raises ConfigError when selectors, scopes or transform differ from an earlier declaration.
+        It may be declared again, with more indexes and labels, also while the cache runs. *scopes* gives each namespace
+        selectors of its own, in the place of the other ones and of the cache's namespaces. Raises ConfigError when
+        selectors, scopes or transform differ from an earlier declaration.
         """
         wanted = self._scopes(resource, label_selector, field_selector, transform, scopes)
         ident = (resource, resource.struct)

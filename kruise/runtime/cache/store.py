@@ -104,6 +104,7 @@ class Store(Generic[T]):
         self._progress = {scope: Progress(clock, _place(resource, scope)) for scope in scopes}
         self._snapshot: tuple[T, ...] | None = None
         self._gone: dict[Key, list[tuple[str, Callable[[], None]]]] = {}
+        self._observers: list[Callable[[T | Unreadable | None, T | Unreadable | None], None]] = []
         self.stale = 0
         """How many objects were refused because a newer state was stored (STO6)."""
 
@@ -203,6 +204,14 @@ class Store(Generic[T]):
                     del self._gone[key]
 
         return cancel
+
+    def on_change(self, observer: Callable[[T | Unreadable | None, T | Unreadable | None], None]) -> None:
+        """Call *observer* with (old, new) inside every switch, before anybody can read the new state.
+
+        For aggregates that must never be older than the store: an observer notes which of its parts are stale, and
+        does nothing else. It must not raise, wait or read the store. Handlers of an informer are for everything else.
+        """
+        self._observers.append(observer)
 
     @property
     def waiters(self) -> int:
@@ -323,6 +332,8 @@ class Store(Generic[T]):
             else:
                 self._unreadable[key] = new
         self._snapshot = None
+        for observer in self._observers:
+            observer(old, new)
         if self._gone and old is not None and (new is None or new.uid != old.uid):
             self._call_gone(key, new)
         assert new is not None or old is not None
