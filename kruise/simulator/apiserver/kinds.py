@@ -1,0 +1,127 @@
+"""What differs by kind when an object is created or updated.
+
+Purpose: one place that knows which rules belong to which built-in kind.
+
+Guarantees:
+
+* TST1: Leases and events need a MicroTime with exactly six fraction digits; the data of a ControllerRevision never
+  changes; a claim's spec may only grow; a Namespace starts Active with its finalizer.
+
+What this does not do: it is no full validation of the built-in kinds. What is checked is what a controller could get
+wrong; each check has a test, and the probes compare it with a real server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kruise.simulator.apiserver import events, pods
+from kruise.simulator.apiserver.failure import Cause, forbidden_field, immutable, invalid_value
+from kruise.simulator.apiserver.resources import ResourceType
+
+Body = dict[str, Any]
+
+_MICRO_TIMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "leases.coordination.k8s.io": ("spec.acquireTime", "spec.renewTime"),
+    "events.events.k8s.io": ("eventTime", "series.lastObservedTime"),
+}
+_PHASES: Final[Mapping[str, str]] = {"persistentvolumeclaims": "Pending", "persistentvolumes": "Pending"}
+
+
+def unreadable(obj: Body, info: ResourceType) -> str:
+    """Return why the server could not even read *obj* as its kind, or ``""``."""
+    for path in _MICRO_TIMES.get(info.table, ()):
+        outer, _, inner = path.partition(".")
+        value = obj.get(outer)
+        if inner:
+            value = value.get(inner) if isinstance(value, dict) else None
+        problem = events.bad_micro_time(value)
+        if problem:
+            return problem
+    for name in ("labels", "annotations"):
+        values = obj["metadata"].get(name)
+        if values is None:
+            continue
+        if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
+            return f"json: cannot unmarshal into Go struct field ObjectMeta.metadata.{name} of type string"
+    return ""
+
+
+def create(obj: Body, info: ResourceType, given_version: str) -> list[Cause]:
+    """Default and validate a new object, in place. *given_version* is the ``apiVersion`` in which it came."""
+    if info.table == "pods":
+        return pods.create(obj)
+    if info.table == "events.events.k8s.io":
+        return events.create(obj, given_version)
+    if info.table == "leases.coordination.k8s.io":
+        return _lease(obj)
+    if info.table == "namespaces":
+        obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
+        obj["status"] = {"phase": "Active"}
+        labels = obj["metadata"].setdefault("labels", {})
+        labels["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
+    elif info.table in _PHASES:
+        obj["status"] = {"phase": _PHASES[info.table]}
+    elif "status" in info.subresources and info.table != "nodes":
+        obj.pop("status", None)
+        if not info.custom and info.group in ("apps", "batch", "policy"):
+            obj["status"] = {}
+    return []
+
+
+def update(new: Body, old: Body, info: ResourceType, given_version: str) -> list[Cause]:
+    """Return what an update of the main resource may not do."""
+    if info.table == "pods":
+        return pods.update(new, old)
+    if info.table == "events.events.k8s.io":
+        return events.update(new, old, given_version)
+    if info.table == "leases.coordination.k8s.io":
+        return _lease(new)
+    if info.table == "controllerrevisions.apps" and new.get("data") != old.get("data"):
+        return [immutable("data", new.get("data"))]
+    if info.table == "persistentvolumeclaims":
+        return _claim(new, old)
+    if info.table in ("configmaps", "secrets") and old.get("immutable"):
+        return [
+            forbidden_field(name, "field is immutable when `immutable` is set")
+            for name in ("data", "binaryData", "immutable")
+            if new.get(name) != old.get(name)
+        ]
+    return []
+
+
+def _lease(lease: Body) -> list[Cause]:
+    spec = lease.get("spec") or {}
+    causes = []
+    seconds = spec.get("leaseDurationSeconds")
+    if seconds is not None and seconds <= 0:
+        causes.append(invalid_value("spec.leaseDurationSeconds", seconds, "must be greater than 0"))
+    transitions = spec.get("leaseTransitions")
+    if transitions is not None and transitions < 0:
+        causes.append(invalid_value("spec.leaseTransitions", transitions, "must be greater than or equal to 0"))
+    return causes
+
+
+def _claim(new: Body, old: Body) -> list[Cause]:
+    free = ("resources", "volumeAttributesClassName")
+    after = {k: v for k, v in (new.get("spec") or {}).items() if k not in free}
+    before = {k: v for k, v in (old.get("spec") or {}).items() if k not in free}
+    if not before.get("volumeName"):
+        after.pop("volumeName", None)
+    if after != before:
+        text = (
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+        )
+        return [forbidden_field("spec", text)]
+    return []
+
+
+def canonical(value: Any) -> bool:
+    """Tell whether *value* is laid out as Go's encoder would: every object's names sorted."""
+    if isinstance(value, dict):
+        names = list(value)
+        return names == sorted(names) and all(canonical(v) for v in value.values())
+    if isinstance(value, list):
+        return all(canonical(v) for v in value)
+    return True

@@ -1,0 +1,514 @@
+"""The verbs: get, list, watch, create, update, patch, delete, and what the subresources do.
+
+Purpose: put the rooms together for one request. Everything here runs without waiting, except a read that asks for a
+version from the future.
+
+Guarantees:
+
+* TST1: one commit per write that changes something and none for one that does not; status and main resource are
+  isolated from each other; preconditions are checked before anything else; a dry run does everything but the commit.
+
+What this does not do: authentication and authorization (every identity may do everything), server-side apply.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from kruise.runtime.clock import Clock, Random
+from kruise.runtime.objects import Key
+from kruise.simulator.apiserver import deletion, kinds, metadata, pods
+from kruise.simulator.apiserver.call import Answer, Call
+from kruise.simulator.apiserver.failure import (
+    Cause,
+    already_exists,
+    bad_request,
+    conflict,
+    forbidden,
+    internal,
+    invalid,
+    invalid_value,
+    not_found,
+    too_large_body,
+    too_large_version,
+    too_old,
+    unsupported_media_type,
+)
+from kruise.simulator.apiserver.listing import FRESH_WAIT, Filter, check_options, list_page, parse_version
+from kruise.simulator.apiserver.patch import json_patch, merge
+from kruise.simulator.apiserver.representation import encode, encode_list, negotiate
+from kruise.simulator.apiserver.resources import Registry, ResourceType
+from kruise.simulator.apiserver.storage import Record, Storage
+from kruise.simulator.apiserver.strategic import strategic_merge
+from kruise.simulator.apiserver.watch import OneLine, Watch, error_line
+
+Body = dict[str, Any]
+Change = Callable[[Body], Body]
+Admit = Callable[[Call, str, Body, Body | None], Body]
+"""An admission hook: the call, CREATE, UPDATE or DELETE, the object and the old one; returns the object to go on with,
+or raises Failure. The object is the hook's to change."""
+
+MAX_BODY: Final = 3 * 1024 * 1024
+MAX_STORED: Final = 1_572_864
+MERGE: Final = "application/merge-patch+json"
+STRATEGIC: Final = "application/strategic-merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
+_PATCHES: Final = (JSON_PATCH, MERGE, STRATEGIC)
+_DEFAULT_TIMEOUT: Final = (1800, 3600)
+
+
+class Operations:
+    """The verbs over one store."""
+
+    def __init__(self, storage: Storage, registry: Registry, clock: Clock, rng: Random) -> None:
+        self.storage = storage
+        self.registry = registry
+        self.clock = clock
+        self.rng = rng
+        self.admission: list[Admit] = []
+        self.gone_as_status = False
+        """Answer a watch from a compacted version with the HTTP status 410 instead of an ERROR event."""
+        self.committed: Callable[[ResourceType, Record | None, Record | None], None] = lambda _info, _old, _new: None
+        """Called after each commit with the old and the new version; the server keeps its own books here."""
+
+    # Reads
+
+    async def get(self, call: Call) -> Answer:
+        """GET of one object."""
+        info = _known(call)
+        form = negotiate(call.headers.get("accept", ""))
+        version = call.query.get("resourceVersion", "")
+        if version == "":
+            record = self.storage.get(info.table, call.key)
+        else:
+            await self._fresh(call, parse_version(version))
+            at = max(call.frontend.visible, self.storage.floor)
+            record = self.storage.snapshot(info.table, at).records.get(call.key)
+        if record is None:
+            raise not_found(info.plural, info.group, call.name)
+        call.before = call.after = str(record.rv)
+        return Answer(200, encode(record, info, call.version, form, now=self.clock.now()))
+
+    async def list(self, call: Call) -> Answer:
+        """GET of a collection."""
+        info = _known(call)
+        form = negotiate(call.headers.get("accept", ""))
+        chosen = Filter.read(info, call.namespace, call.query)
+        records, meta = await list_page(info, call.frontend, chosen, call.query)
+        call.after = meta["resourceVersion"]
+        return Answer(200, encode_list(records, info, call.version, form, meta, now=self.clock.now()))
+
+    async def watch(self, call: Call) -> Answer:
+        """GET of a collection with ``watch``."""
+        info = _known(call)
+        form = negotiate(call.headers.get("accept", ""))
+        query = call.query
+        check_options(query, watch=True)
+        chosen = Filter.read(info, call.namespace, query)
+        bookmarks = _flag(query.get("allowWatchBookmarks"))
+        initial = _flag(query.get("sendInitialEvents"))
+        version = query.get("resourceVersion", "")
+        wanted = parse_version(version)
+        seconds = int(query.get("timeoutSeconds") or 0) or self.rng.randint(*_DEFAULT_TIMEOUT)
+        start: int | None = wanted or None
+        at = self.storage.rv if version == "" else call.frontend.visible
+        if initial:
+            await self._fresh(call, at if version == "" else wanted)
+            start, at = None, call.frontend.visible
+        elif "sendInitialEvents" in query and start is None:
+            start = at
+        if start is not None and start < self.storage.floor:
+            gone = too_old(start, self.storage.floor)
+            if self.gone_as_status:
+                raise gone
+            return Answer(200, stream=OneLine(error_line(gone)))
+        source = Watch(
+            info,
+            call.version,
+            form,
+            call.frontend,
+            chosen,
+            start=start,
+            at=at,
+            initial_end=initial and bookmarks,
+            bookmarks=bookmarks,
+            timeout=seconds,
+        )
+        return Answer(200, stream=source)
+
+    async def _fresh(self, call: Call, wanted: int) -> None:
+        if wanted and not await call.frontend.wait_for(wanted, FRESH_WAIT):
+            raise too_large_version(wanted, call.frontend.visible)
+
+    # Writes
+
+    def create(self, call: Call) -> Answer:
+        """POST to a collection."""
+        info = _known(call)
+        given = document(call)
+        _check_type(given, info, call.version)
+        meta = given.setdefault("metadata", {})
+        if not isinstance(meta, dict):
+            raise bad_request("metadata: Invalid value: must be an object")
+        if info.namespaced:
+            if meta.get("namespace", call.namespace) not in ("", call.namespace):
+                raise bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                )
+            if not call.namespace:
+                raise bad_request("an empty namespace may not be set during creation")
+        if meta.get("resourceVersion"):
+            raise internal("resourceVersion should not be set on objects to be created")
+        self._readable(given, info, status=400)
+        obj = self._admit(call, "CREATE", given, None)
+        if not meta.get("name") and meta.get("generateName"):
+            meta["name"] = self._free_name(info, call.namespace, meta["generateName"])
+        call.name = str(meta.get("name") or "")
+        metadata.fill_new(obj, info, call.namespace, now=self.clock.now(), rng=self.rng)
+        if info.prepare is not None:
+            info.prepare(obj, call.version)
+        given_version = given["apiVersion"]
+        obj = info.to_storage(obj)
+        causes = metadata.check(obj, info) + kinds.create(obj, info, given_version)
+        if causes:
+            raise invalid(info.kind, info.group, call.name, *causes)
+        self._check_namespace(call, info)
+        if self.storage.get(info.table, call.key) is not None:
+            raise already_exists(info.plural, info.group, call.name)
+        record = self._put(call, info, None, obj)
+        return self._answer(call, info, record, 201)
+
+    def _free_name(self, info: ResourceType, namespace: str, base: str) -> str:
+        for _ in range(8):
+            name = metadata.generated_name(base, self.rng)
+            if self.storage.get(info.table, Key(namespace, name)) is None:
+                break
+        return name
+
+    def _check_namespace(self, call: Call, info: ResourceType) -> None:
+        if not info.namespaced:
+            return
+        record = self.storage.get("namespaces", Key("", call.namespace))
+        if record is None:
+            raise not_found("namespaces", "", call.namespace)
+        if record.obj["metadata"].get("deletionTimestamp"):
+            text = f"unable to create new content in namespace {call.namespace} because it is being terminated"
+            cause = Cause(
+                "NamespaceTerminating", f"namespace {call.namespace} is being terminated", "metadata.namespace"
+            )
+            raise forbidden(info.plural, info.group, call.name, text, cause)
+
+    def update(self, call: Call) -> Answer:
+        """PUT of one object or its status."""
+        info = _known(call)
+        given = document(call)
+        _check_type(given, info, call.version)
+        meta = given.setdefault("metadata", {})
+        if meta.get("name", call.name) != call.name:
+            raise metadata.name_conflict(info, call.name, str(meta.get("name")))
+        meta.setdefault("name", call.name)
+        if info.namespaced:
+            meta.setdefault("namespace", call.namespace)
+        self._readable(given, info, status=400)
+        old = self.existing(call, info)
+        uid = meta.get("uid")
+        if uid and uid != old.uid:
+            why = (
+                f"StorageError: invalid object, Code: 4, Key: /registry/{info.plural}/{call.key}, ResourceVersion: 0, "
+                f"AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {old.uid}"
+            )
+            raise conflict(info.plural, info.group, call.name, why)
+        record = self.change(call, info, old, lambda _old: given)
+        return self._answer(call, info, record, 200)
+
+    def patch(self, call: Call) -> Answer:
+        """PATCH of one object or its status."""
+        info = _known(call)
+        _check_media(call, info)
+        old = self.existing(call, info)
+        patch = document(call)
+
+        def change(current: Body) -> Body:
+            revision = info.table == "controllerrevisions.apps"
+            if call.content_type == STRATEGIC and revision and not kinds.canonical(current.get("data")):
+                cause = invalid_value("data", current.get("data"), "field is immutable")
+                raise invalid(info.kind, info.group, call.name, cause)
+            changed = _apply(call.content_type, current, patch)
+            if not isinstance(changed, dict) or not isinstance(changed.get("metadata"), dict):
+                raise bad_request("the patched object has no metadata")
+            _check_type(changed, info, call.version)
+            self._readable(changed, info, status=422)
+            return changed
+
+        record = self.change(call, info, old, change)
+        return self._answer(call, info, record, 200)
+
+    def patched(self, call: Call, info: ResourceType, current: Body) -> Body:
+        """Return what a PUT or PATCH of the virtual object *current*, such as a Scale, asks for."""
+        if call.verb == "update":
+            return dict(document(call))
+        _check_media(call, info)
+        asked: Body = _apply(call.content_type, current, document(call))
+        return asked
+
+    def change(self, call: Call, info: ResourceType, old: Record, change: Change) -> Record | None:
+        """Apply *change* to *old* under all rules and commit; ``None`` when that finished a deletion."""
+        given = change(info.in_version(old.obj, call.version))
+        given_version = given["apiVersion"]
+        given = {**given, "metadata": dict(given["metadata"])}
+        metadata.check_version(info, old, call.name, given)
+        given = self._admit(call, "UPDATE", given, old.obj)
+        if info.prepare is not None:
+            given = copy.deepcopy(given)
+            info.prepare(given, call.version)
+        new = self._isolated(call, info, info.to_storage(given), old.obj)
+        causes = metadata.carry_over(new, old.obj, info)
+        if not causes:
+            causes = metadata.check(new, info)
+            if not call.subresource:
+                causes += kinds.update(new, old.obj, info, given_version)
+        if causes:
+            raise invalid(info.kind, info.group, call.name, *causes)
+        if new["metadata"].get("deletionTimestamp") and deletion.done(new, info):
+            return self._remove(call, info, old, last=new)
+        if new == old.obj:
+            call.before = call.after = str(old.rv)
+            call.changed = False
+            return old
+        return self._put(call, info, old, new)
+
+    def _isolated(self, call: Call, info: ResourceType, new: Body, old: Body) -> Body:
+        """Return *new* with everything that this path cannot change taken from *old*."""
+        if call.subresource == "status":
+            if info.custom:
+                meta = {**old["metadata"], "resourceVersion": new["metadata"].get("resourceVersion")}
+            else:
+                meta = dict(new["metadata"])
+                for name in info.status_keeps:
+                    meta.pop(name, None)
+                    if name in old["metadata"]:
+                        meta[name] = old["metadata"][name]
+            isolated = {**old, "metadata": meta}
+            if new.get("status") is None:
+                isolated.pop("status", None)
+            else:
+                isolated["status"] = new["status"]
+            return isolated
+        if call.subresource == "resize":
+            return pods.resize(new, old)
+        if call.subresource == "finalize":
+            return {**old, "metadata": new["metadata"], "spec": new.get("spec") or {}}
+        if "status" in info.subresources:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = old["status"]
+        return new
+
+    def delete(self, call: Call) -> Answer:
+        """DELETE of one object."""
+        info = _known(call)
+        call.document = document(call) if call.body else {}
+        options = deletion.DeleteOptions.read(call.document, call.query)
+        call.dry_run = call.dry_run or options.dry_run
+        old = self.existing(call, info)
+        metadata.check_preconditions(info, old, call.name, options.preconditions())
+        self._admit(call, "DELETE", old.obj, old.obj)
+        record, removed = self._delete(call, info, old, options)
+        waits = not removed and options.propagation in ("Foreground", "Orphan")
+        if removed and not info.returns_deleted:
+            details = {"name": call.name, "group": info.group, "kind": info.plural, "uid": old.uid}
+            body = {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Success",
+                "details": {k: v for k, v in details.items() if v},
+            }
+            return Answer(200, orjson.dumps(body))
+        return self._answer(call, info, record, 202 if waits else 200)
+
+    def _delete(
+        self, call: Call, info: ResourceType, old: Record, options: deletion.DeleteOptions
+    ) -> tuple[Record, bool]:
+        verdict = deletion.decide(old.obj, info, options, self.clock.now())
+        call.before = call.after = str(old.rv)
+        call.changed = False
+        record = old
+        if verdict.marked is not None:
+            record = self._put(call, info, old, verdict.marked)
+        if verdict.remove:
+            removed = self._remove(call, info, record, last=None)
+            record = removed if removed is not None else record
+        call.before = str(old.rv)
+        return record, verdict.remove
+
+    def delete_collection(self, call: Call) -> Answer:
+        """DELETE of a collection."""
+        info = _known(call)
+        call.document = document(call) if call.body else {}
+        options = deletion.DeleteOptions.read(call.document, call.query)
+        chosen = Filter.read(info, call.namespace, call.query)
+        snapshot = self.storage.snapshot(info.table)
+        low, high = snapshot.span(chosen.namespace)
+        done: list[Record] = []
+        namespace = call.namespace
+        for key in list(snapshot.keys[low:high]):
+            record = self.storage.get(info.table, key)
+            if record is not None and chosen.matches(record.obj):
+                call.namespace, call.name = key
+                done.append(self._delete(call, info, record, options)[0])
+        call.namespace, call.name, call.changed = namespace, "", bool(done)
+        meta = {"resourceVersion": str(self.storage.rv)}
+        return Answer(200, encode_list(done, info, call.version, "full", meta))
+
+    def bind(self, call: Call) -> Answer:
+        """POST to ``pods/binding``."""
+        info = _known(call)
+        given = document(call)
+        node = (given.get("target") or {}).get("name")
+        if not node:
+            cause = Cause("FieldValueRequired", "Required value", "target.name")
+            raise invalid("Binding", "", call.name, cause)
+        old = self.existing(call, info)
+        uid = (given.get("metadata") or {}).get("uid")
+        if uid and uid != old.uid:
+            raise conflict("pods/binding", "", call.name, f"the UID in the precondition ({uid}) does not match")
+        new = pods.bind(old.obj, node, self.clock.now())
+        for name in ("annotations", "labels"):
+            carried = (given.get("metadata") or {}).get(name)
+            if carried:
+                new["metadata"][name] = {**(new["metadata"].get(name) or {}), **carried}
+        self._put(call, info, old, new)
+        return _success(201)
+
+    def evict(self, call: Call) -> Answer:
+        """POST to ``pods/eviction``: deletes, as there is no budget to ask."""
+        info = _known(call)
+        given = document(call)
+        options = deletion.DeleteOptions.read(given.get("deleteOptions") or {}, call.query)
+        old = self.existing(call, info)
+        metadata.check_preconditions(info, old, call.name, options.preconditions())
+        self._delete(call, info, old, options)
+        return _success(201)
+
+    # What the writes share
+
+    def existing(self, call: Call, info: ResourceType) -> Record:
+        """Return the object that *call* names. Raises Failure 404."""
+        record = self.storage.get(info.table, call.key)
+        if record is None:
+            raise not_found(info.plural, info.group, call.name)
+        call.before = str(record.rv)
+        return record
+
+    def _admit(self, call: Call, operation: str, obj: Body, old: Body | None) -> Body:
+        if self.admission:
+            obj = copy.deepcopy(obj)
+        for hook in self.admission:
+            obj = hook(call, operation, obj, old)
+        return obj
+
+    def _readable(self, obj: Body, info: ResourceType, *, status: int) -> None:
+        problem = kinds.unreadable(obj, info)
+        if not problem:
+            return
+        if status == 422:
+            raise invalid("", "", "", invalid_value("patch", obj, problem))
+        version = obj.get("apiVersion", "")
+        raise bad_request(f'{info.kind} in version "{version}" cannot be handled as a {info.kind}: {problem}')
+
+    def _put(self, call: Call, info: ResourceType, old: Record | None, new: Body) -> Record:
+        if len(orjson.dumps(new)) > MAX_STORED:
+            raise internal("etcdserver: request is too large")
+        call.before = str(old.rv) if old is not None else ""
+        call.changed = True
+        if call.dry_run:
+            call.after = call.before
+            return Record(new, old.rv if old is not None else 0)
+        record = self.storage.put(
+            info.table, call.key, new, actor=call.actor, request=call.ordinal, now=self.clock.now()
+        )
+        call.after = str(record.rv)
+        self.committed(info, old, record)
+        return record
+
+    def _remove(self, call: Call, info: ResourceType, old: Record, last: Body | None) -> Record | None:
+        call.before, call.after, call.changed = str(old.rv), "", True
+        if call.dry_run:
+            return old
+        record = self.storage.remove(
+            info.table, call.key, actor=call.actor, request=call.ordinal, now=self.clock.now(), last=last
+        )
+        self.committed(info, old, None)
+        return record
+
+    def _answer(self, call: Call, info: ResourceType, record: Record | None, status: int) -> Answer:
+        assert record is not None, "every write answers with an object"
+        form = negotiate(call.headers.get("accept", ""))
+        return Answer(status, encode(record, info, call.version, form, now=self.clock.now()))
+
+
+def _known(call: Call) -> ResourceType:
+    assert call.info is not None, "the router has found the resource"
+    return call.info
+
+
+def document(call: Call) -> Any:
+    """Return the decoded body, which nobody else holds. Raises Failure 400, 413 or 415."""
+    body = call.body or b""
+    if len(body) > MAX_BODY:
+        raise too_large_body(MAX_BODY)
+    if call.method != "PATCH" and call.content_type not in ("application/json", ""):
+        raise unsupported_media_type(call.content_type, ("application/json",))
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"the object provided is unrecognized (must be of type JSON): {error}") from None
+    if not isinstance(document, dict) and call.method != "PATCH":
+        raise bad_request("the object provided is unrecognized: it is no JSON object")
+    call.document = document if call.method == "PATCH" else orjson.loads(body) if call.method == "PUT" else document
+    return document
+
+
+def _check_media(call: Call, info: ResourceType) -> None:
+    accepted = tuple(p for p in _PATCHES if p != STRATEGIC or not info.custom)
+    if call.content_type not in accepted:
+        raise unsupported_media_type(call.content_type, accepted)
+
+
+def _apply(media: str, current: Body, patch: Any) -> Any:
+    if media == JSON_PATCH:
+        return json_patch(current, patch)
+    if media == STRATEGIC:
+        return strategic_merge(current, patch)
+    if not isinstance(patch, dict):
+        raise bad_request("error decoding patch: a merge patch of an object is an object")
+    return merge(current, patch)
+
+
+def _check_type(given: Body, info: ResourceType, version: str) -> None:
+    kind, api_version = given.get("kind"), given.get("apiVersion")
+    if not kind:
+        raise bad_request("Object 'Kind' is missing in the body of the request")
+    if not api_version:
+        raise bad_request("Object 'apiVersion' is missing in the body of the request")
+    wanted = info.api_version(version)
+    if (kind, api_version) != (info.kind, wanted):
+        text = (
+            f"the API version in the data ({api_version}, Kind={kind}) does not match the expected API version "
+            f"({wanted}, Kind={info.kind})"
+        )
+        raise bad_request(text)
+
+
+def _flag(text: str | None) -> bool:
+    return text is not None and text.lower() in ("1", "true", "")
+
+
+def _success(code: int) -> Answer:
+    body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code}
+    return Answer(code, orjson.dumps(body))

@@ -1,0 +1,218 @@
+"""WATCH: a cursor into the history, with a filter.
+
+Purpose: turn commits into events, in order, once each, from any version that is still kept.
+
+Guarantees:
+
+* TST1: from a version, from ``0`` or from nothing (then the state comes first as ADDED events); ``sendInitialEvents``
+  ends the state with the annotated bookmark; bookmarks otherwise each minute and shortly before the end;
+  ``timeoutSeconds`` closes cleanly. An object that starts or stops to match the selector is ADDED or DELETED.
+* A version below the history is 410, as an ERROR event in the stream or as the HTTP status, as the server is told. A
+  watch that falls behind the history gets the ERROR event.
+* Watches wait for commits; nothing polls.
+
+What this does not do: it does not pass the hook; the transport does, line by line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+import orjson
+
+from kruise.simulator.apiserver.failure import Failure, too_old
+from kruise.simulator.apiserver.frontend import Frontend
+from kruise.simulator.apiserver.listing import Filter
+from kruise.simulator.apiserver.representation import Form, encode
+from kruise.simulator.apiserver.resources import ResourceType
+from kruise.simulator.apiserver.storage import Commit, Compacted, Record
+
+Body = dict[str, Any]
+INITIAL_END: Final = "k8s.io/initial-events-end"
+BOOKMARK_EVERY: Final = 60.0
+BOOKMARK_BEFORE_END: Final = 2.0
+
+
+class Watch:
+    """One open watch: a LineSource."""
+
+    def __init__(
+        self,
+        info: ResourceType,
+        version: str,
+        form: Form,
+        frontend: Frontend,
+        chosen: Filter,
+        *,
+        start: int | None,
+        at: int,
+        initial_end: bool,
+        bookmarks: bool,
+        timeout: float,
+    ) -> None:
+        """*start* is the version after which events begin; ``None`` sends the state at the version *at* first."""
+        self._info = info
+        self._version = version
+        self._form = form
+        self._frontend = frontend
+        self._filter = chosen
+        self._bookmarks = bookmarks
+        self._table = frontend.storage.table(info.table)
+        self._lines: deque[bytes] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._over = False
+        loop = asyncio.get_running_loop()
+        self._now = loop.time
+        self._end = self._now() + timeout
+        self._next_bookmark = self._bookmark_after(self._now())
+        if start is None:
+            self._send_state(at, mark_end=initial_end)
+            start = at
+        self._seen = start
+        self._position = self._table.after(start)
+        frontend.add(info.table, self)
+
+    def _bookmark_after(self, now: float) -> float:
+        if not self._bookmarks:
+            return float("inf")
+        last = self._end - BOOKMARK_BEFORE_END
+        return min(now + BOOKMARK_EVERY, last) if now < last else float("inf")
+
+    def _send_state(self, at: int, *, mark_end: bool) -> None:
+        storage = self._frontend.storage
+        try:
+            snapshot = storage.snapshot(self._info.table, at)
+        except Compacted:
+            snapshot = storage.snapshot(self._info.table, storage.floor)
+        low, high = snapshot.span(self._filter.namespace)
+        for key in snapshot.keys[low:high]:
+            record = snapshot.records[key]
+            if self._filter.matches(record.obj):
+                self._lines.append(self._event(b"ADDED", record))
+        if mark_end:
+            self._lines.append(self._bookmark(at, {INITIAL_END: "true"}))
+
+    def wake(self) -> None:
+        """A commit of the resource became visible."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """End the watch."""
+        self._over = True
+        self._frontend.discard(self._info.table, self)
+        self.wake()
+
+    def ready(self) -> bytes | None:
+        """Return the next line, if there is one."""
+        while not self._lines:
+            if self._over or not self._step():
+                return None
+        return self._lines.popleft()
+
+    def _step(self) -> bool:
+        """Look at one more commit or timer; False when there is neither."""
+        commit = self._table.at(self._position)
+        if commit is None and self._position < self._table.dropped:
+            return self._fail(too_old(self._seen, self._frontend.storage.floor))
+        if commit is not None and commit.rv <= self._frontend.visible:
+            if commit.rv <= self._frontend.storage.floor and self._seen < self._frontend.storage.floor:
+                return self._fail(too_old(self._seen, self._frontend.storage.floor))
+            self._position += 1
+            self._seen = commit.rv
+            self._take(commit)
+            return True
+        now = self._now()
+        if now >= self._next_bookmark:
+            self._next_bookmark = self._bookmark_after(now)
+            self._seen = max(self._seen, self._frontend.visible)
+            self._lines.append(self._bookmark(self._seen, None))
+            return True
+        if now >= self._end:
+            self.close()
+        return False
+
+    def _fail(self, failure: Failure) -> bool:
+        self._lines.append(error_line(failure))
+        self._over = True
+        self._frontend.discard(self._info.table, self)
+        return True
+
+    def _take(self, commit: Commit) -> None:
+        chosen = self._filter
+        if chosen.namespace and commit.key.namespace != chosen.namespace:
+            return
+        if not chosen.selects:
+            self._lines.append(self._event(commit.type.encode(), commit.new))
+            return
+        was = commit.previous is not None and chosen.matches(commit.previous.obj)
+        now = commit.type != "DELETED" and chosen.matches(commit.new.obj)
+        if now:
+            self._lines.append(self._event(b"MODIFIED" if was else b"ADDED", commit.new))
+        elif was:
+            assert commit.previous is not None, "an object that was selected was there"
+            self._lines.append(self._event(b"DELETED", _stamped(commit.previous, commit.rv)))
+
+    def _event(self, kind: bytes, record: Record) -> bytes:
+        body = encode(record, self._info, self._version, self._form)
+        return b'{"type":"' + kind + b'","object":' + body + b"}"
+
+    def _bookmark(self, rv: int, annotations: Body | None) -> bytes:
+        metadata: Body = {"resourceVersion": str(rv), "creationTimestamp": None}
+        if annotations:
+            metadata["annotations"] = annotations
+        api_version, kind = self._info.api_version(self._version), self._info.kind
+        if self._form == "partial":
+            api_version, kind = "meta.k8s.io/v1", "PartialObjectMetadata"
+        obj: Body = {"kind": kind, "apiVersion": api_version, "metadata": metadata}
+        if self._info.table == "pods" and self._form == "full":
+            obj |= {"spec": {"containers": None}, "status": {}}
+        return orjson.dumps({"type": "BOOKMARK", "object": obj})
+
+    async def wait(self) -> bool:
+        """Wait until there may be a line; False when the watch is over."""
+        if self._ended():
+            return bool(self._lines)
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_at(min(self._end, self._next_bookmark), self.wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+        return not self._ended() or bool(self._lines)
+
+    def _ended(self) -> bool:
+        return self._over
+
+
+def _stamped(record: Record, rv: int) -> Record:
+    """Return the old state of an object under the version of the event that ended its match."""
+    return Record({**record.obj, "metadata": {**record.obj["metadata"], "resourceVersion": str(rv)}}, rv)
+
+
+def error_line(failure: Failure) -> bytes:
+    """Return an ERROR event."""
+    return b'{"type":"ERROR","object":' + failure.body() + b"}"
+
+
+class OneLine:
+    """A stream with one line, such as an error in a stream that has just been opened: a LineSource."""
+
+    def __init__(self, line: bytes) -> None:
+        self._line: bytes | None = line
+
+    def ready(self) -> bytes | None:
+        """Return the line, once."""
+        line, self._line = self._line, None
+        return line
+
+    async def wait(self) -> bool:
+        """Tell whether the line is still there."""
+        return self._line is not None
+
+    def close(self) -> None:
+        """Nothing to give up."""
