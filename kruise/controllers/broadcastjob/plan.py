@@ -139,7 +139,7 @@ def plan(job: BroadcastJob, view: View, now: float) -> Plan:
         return Plan(Ending.OVER, deletes=tuple(view.active_pods()), start_time=start)
     events = list(_unreadable(view))
     due = _deadline(job, start, now)
-    if job.spec.paused:
+    if job.spec.paused and job.status.phase != PHASE_COMPLETED:
         return Plan(Ending.PAUSED, events=tuple(events), start_time=start)
     policy = job.spec.failure_policy.type or FAIL_FAST
     if view.failed and policy == PAUSE:
@@ -194,8 +194,8 @@ def _advance(job: BroadcastJob, view: View, base: Plan) -> Plan:
     """Evict what no longer fits, and fill the room that parallelism leaves."""
     evicted = tuple(slot.pods[-1] for slot in view.evicting())
     base = replace(base, deletes=evicted)
-    if job.terminating or not view.candidates or view.unplaced_unreadable:
-        return base
+    if job.terminating or job.status.phase == PHASE_COMPLETED or not view.candidates or view.unplaced_unreadable:
+        return base  # a phase that is an end creates nothing, also when its condition was lost (B5)
     try:
         limit = parallelism(job, view.desired)
     except ValueError as error:
