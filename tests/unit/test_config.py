@@ -421,8 +421,6 @@ def test_cfg5_files_take_maps_lists_and_nothing() -> None:
     assert options.sync_period is None and options.metrics_addr == "0" and not options.leader_elect
     assert parse("--config=f", file="") == parse("--config=f", file="# nothing\n")
     assert "want a string, not a list" in refused("--config=f", file="namespace: [[{a: 2026-01-01 00:00:00}]]")
-        "want a string, ", ""
-    )
 
 
 def test_cfg5_the_file_is_really_read(tmp_path: object) -> None:

@@ -65,7 +65,7 @@ class ChangeFeed(Protocol):
     """What a Kind needs of an informer."""
 
     def add_handler(
-        self, handler: Callable[[Change[Any]], None], *, resync: float | None = None
+        self, handler: Callable[[Change[Any]], None], *, resync: float | None = None, name: str = ""
     ) -> HandlerRegistration: ...
 
     def describe(self) -> Any:
@@ -98,7 +98,9 @@ class Kind:
         self._synced = asyncio.Event()
 
     async def start(self, queue: Queue) -> None:
-        registration = self._informer.add_handler(lambda change: self._dispatch(change, queue), resync=self._resync)
+        registration = self._informer.add_handler(
+            lambda change: self._dispatch(change, queue), resync=self._resync, name=self._controller
+        )
         try:
             await registration.synced()
             self._synced.set()
@@ -110,7 +112,7 @@ class Kind:
         await self._synced.wait()
 
     def pending(self) -> str | None:
-        return None if self._synced.is_set() else f"{self.name}: {self._informer.describe()}"
+        return None if self._synced.is_set() else str(self._informer.describe())
 
     def _dispatch(self, change: Change[Any], queue: Queue) -> None:
         try:
