@@ -18,12 +18,25 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kruise.apis.broadcastjob import ALWAYS, FAIL_FAST, GROUP, LABEL_CONTROLLER_UID, LABEL_JOB_NAME, NEVER, NO_LIMIT
+import msgspec
+
+from kruise.apis.broadcastjob import (
+    ALWAYS,
+    BROADCASTJOBS,
+    FAIL_FAST,
+    GROUP,
+    LABEL_CONTROLLER_UID,
+    LABEL_JOB_NAME,
+    NEVER,
+    NO_LIMIT,
+    BroadcastJob,
+)
+from kruise.apis.core_fields import type_errors
 from kruise.apis.fielderrors import FieldError, invalid
 from kruise.apis.meta import validate_object_meta
 from kruise.apis.podtemplate import default_pod_template, validate_pod_template
 
-__all__ = ["EMPTY_STATUS", "convert_broadcastjob", "default_broadcastjob", "validate_broadcastjob"]
+__all__ = ["EMPTY_STATUS", "convert_broadcastjob", "decode_problem", "default_broadcastjob", "validate_broadcastjob"]
 
 EMPTY_STATUS: Final[Mapping[str, Any]] = {"active": 0, "desired": 0, "failed": 0, "phase": "", "succeeded": 0}
 
@@ -47,7 +60,7 @@ def default_broadcastjob(
     out["spec"] = spec
     template = spec.get("template") or {}
     if template_defaults and (old is None or template != ((old.get("spec") or {}).get("template") or {})):
-        spec["template"] = default_pod_template(template, host_ports=host_ports)
+        spec["template"] = default_pod_template(template, host_network_ports=host_ports)
     completion = dict(spec.get("completionPolicy") or {})
     if not completion.get("type"):
         completion["type"] = ALWAYS
@@ -130,3 +143,27 @@ def convert_broadcastjob(job: Mapping[str, Any], version: str) -> dict[str, Any]
         # Go writes an empty list as absent; a stored object and its conversion must compare equal.
         out["status"] = {k: v for k, v in status.items() if k != "conditions"}
     return out
+
+
+def decode_problem(job: Mapping[str, Any], version: str) -> str:
+    """Return why *job* is no BroadcastJob of *version*, naming the field; ``""`` when it is one.
+
+    What an API server refuses before any rule is asked: wrong types and malformed quantities.
+    """
+    if job.get("apiVersion") != f"{GROUP}/{version}" or job.get("kind") != BROADCASTJOBS.kind:
+        return f"apiVersion and kind: want {GROUP}/{version} {BROADCASTJOBS.kind}"
+    try:
+        decoded = msgspec.json.decode(msgspec.json.encode(_without_nulls(job)), type=BroadcastJob)
+    except msgspec.MsgspecError as error:
+        return str(error)
+    if isinstance(decoded.spec.parallelism, int) and abs(decoded.spec.parallelism) > NO_LIMIT + 1:
+        return "spec.parallelism: want a number of 32 bits or a string"
+    template = (job.get("spec") or {}).get("template") or {}
+    wrong = type_errors(template, "core.v1.PodTemplateSpec", "spec.template")
+    return str(wrong[0]) if wrong else ""
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value

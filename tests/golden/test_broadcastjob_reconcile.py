@@ -44,7 +44,9 @@ def status(value: dict[str, Any] | None) -> Any:
     if value is None:
         return None
     kept = {k: v for k, v in value.items() if k != "observedGeneration"}
-    kept["conditions"] = [c for c in kept.get("conditions") or [] if c["type"] != "Progressing"]
+    # ecosystem 5.1: conditions are a map by type, so of two with one type the later one counts.
+    by_type = {c["type"]: c for c in kept.get("conditions") or [] if c["type"] != "Progressing"}
+    kept["conditions"] = [by_type[name] for name in sorted(by_type)]
     return normalise(kept)
 
 

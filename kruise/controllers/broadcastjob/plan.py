@@ -326,7 +326,9 @@ def _ended(status: BroadcastJobStatus, kind: str, message: str, stamp: str, phas
     condition = JobCondition(
         type=kind, status="True", last_probe_time=stamp, last_transition_time=stamp, reason=kind, message=message
     )
-    return _with(status, conditions=(*status.conditions, condition), completion_time=stamp, phase=phase)
+    # One condition of a type: the schema keeps them as a map. Upstream appends a second one beside a false one.
+    others = tuple(c for c in status.conditions if c.type != kind)
+    return _with(status, conditions=(*others, condition), completion_time=stamp, phase=phase)
 
 
 def _with(status: BroadcastJobStatus, **changes: object) -> BroadcastJobStatus:
