@@ -25,7 +25,7 @@ class Events:
         self.notes: list[str] = []
         self.resources: list[Any] = []
 
-    def event(self, obj: Any, resource: Any, *, type: str, reason: str, action: str, note: str) -> None:  # noqa: A002
+    def event(self, obj: Any, resource: Any, *, type: str, reason: str, action: str, note: str) -> None:
         assert type == "Normal" and reason and action
         self.notes.append(note)
         self.resources.append((resource, obj.key))

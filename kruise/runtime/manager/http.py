@@ -1,0 +1,267 @@
+"""One small HTTP server for everything that this process serves: metrics, probes, debugging.
+
+Purpose: the limits that every server of ours has, in one place; what is served comes in as functions.
+
+Guarantees:
+
+* HTP1: an idle connection, and one whose headers never end, is closed after 75 s; a request body has a deadline and a
+  size of its own; a header may have 64 KiB; a fixed number of requests run at once, the next one is answered 503; a
+  stop lets those under way finish for a while.
+* HEA3: a handler that raises costs its own request only.
+* TLS, where it is on, is 1.2 or newer, over HTTP/1.1 (``certs.py``).
+
+What this does not do: no compression, no HTTP/2, no files, no authorisation (``authz.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from aiohttp import web
+
+from kruise.runtime.errors import ConfigError
+from kruise.runtime.log import get_logger
+
+log = get_logger("http")
+
+TEXT: Final = "text/plain; charset=utf-8"
+LINGER: Final = 0.2
+"""Seconds for which the rest of a body that nobody wants is read, so that its sender gets to read our answer."""
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+# What a client does wrong is its own affair: a port scan must not fill our log.
+_SILENT: Final = logging.getLogger("kruise.http.silent")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens. An empty host means all interfaces."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str, flag: str) -> Address | None:
+    """Read a listen address; ``"0"`` is off (None). Raises ConfigError that names *flag*.
+
+    >>> parse_address(":8080", "--metrics-addr")
+    Address(host='', port=8080)
+    >>> parse_address("0", "--metrics-addr") is None
+    True
+    """
+    if text == "0":
+        return None
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or (":" in host and not bracketed):
+        raise ConfigError(f"{flag}={text}: want host:port, :port, [ipv6]:port, or 0 to turn it off")
+    return Address(host, int(port))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of a server (HTP1)."""
+
+    idle: float = 75.0
+    """Defaults to 75 s: for idle connections, and for headers that are half sent."""
+    header_bytes: int = 64 << 10
+    """Defaults to 64 KiB for one header: tokens grow, and 8 KiB turn a scrape away with a bare 400."""
+    body_bytes: int = 0
+    """Defaults to no body at all: one that is longer is answered 413."""
+    body_seconds: float = 10.0
+    """Defaults to 10 s from the headers to the end of the body."""
+    concurrent: int = 64
+    """Defaults to 64 requests at once; the next one is answered 503."""
+    drain: float = 5.0
+    """Defaults to 5 s for requests under way when the server stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request. Header names are lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    headers: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    body: bytes = b""
+
+    def flag(self, name: str) -> bool:
+        """Tell whether ``?name`` is there, whatever its value but ``false`` and ``0``."""
+        return any(value.lower() not in ("false", "0") for value in self.query.get(name, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = TEXT
+    headers: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+    @staticmethod
+    def text(text: str, status: int = 200) -> Reply:
+        """Return *text* as an answer, with its last line ended."""
+        return Reply(status, (text if text.endswith("\n") else f"{text}\n").encode())
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+class HttpServer:
+    """A server on one address. A Runnable: :meth:`run` listens until it is cancelled."""
+
+    def __init__(
+        self, name: str, address: Address, *, flag: str, tls: ssl.SSLContext | None = None, limits: Limits | None = None
+    ) -> None:
+        self.name: Final = name
+        self.address: Final = address
+        self.bound: Address | None = None
+        """Where it listens; with port 0 this has the port that the system chose. ``None`` while it does not."""
+        self._flag = flag
+        self._tls = tls
+        self._limits = limits or Limits()
+        self._exact: dict[str, tuple[Handler, frozenset[str]]] = {}
+        self._below: dict[str, tuple[Handler, frozenset[str]]] = {}
+        self._running = 0
+        self._listening = asyncio.Event()
+
+    def route(self, path: str, handler: Handler, *, below: bool = False, methods: tuple[str, ...] = ("GET",)) -> None:
+        """Serve *path*, and with *below* all paths under it. Raises ConfigError when *path* is taken or relative."""
+        if not path.startswith("/") or path in self._exact:
+            raise ConfigError(f"the {self.name} server: {path!r} is taken already, or does not begin with /")
+        allowed = frozenset(methods) | ({"HEAD"} if "GET" in methods else frozenset())
+        self._exact[path] = (handler, allowed)
+        if below:
+            self._below[f"{path.rstrip('/')}/"] = (handler, allowed)
+
+    def paths(self) -> tuple[str, ...]:
+        """Return the paths that are served."""
+        return tuple(self._exact)
+
+    async def ready(self) -> None:
+        """Wait until the server listens."""
+        await self._listening.wait()
+
+    async def run(self) -> None:
+        """Listen and serve until cancelled; then stop listening and let requests under way finish.
+
+        Raises ConfigError, which names the flag, when it cannot listen.
+        """
+        sock = self._bind()
+        limits = self._limits
+        server = web.Server(
+            self._serve,
+            access_log=None,
+            logger=_SILENT,
+            keepalive_timeout=limits.idle,
+            max_field_size=limits.header_bytes,
+            max_line_size=limits.header_bytes,
+            lingering_time=LINGER,
+        )
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=limits.drain)
+        try:
+            await runner.setup()
+            await web.SockSite(runner, sock, ssl_context=self._tls, backlog=128).start()
+            host, port = sock.getsockname()[:2]
+            self.bound = Address(self.address.host or host, port)
+            self._listening.set()
+            log.info("listening", server=self.name, address=str(self.bound), tls=self._tls is not None)
+            await asyncio.Event().wait()
+        finally:
+            self._listening.clear()
+            self.bound = None
+            await runner.cleanup()
+            sock.close()
+
+    def _bind(self) -> socket.socket:
+        host, port = self.address.host, self.address.port
+        try:
+            if not host and socket.has_dualstack_ipv6():
+                return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._flag}={self.address}: cannot listen there: {error.strerror or error}; "
+                "choose another address, or 0 to turn it off"
+            ) from error
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._running >= self._limits.concurrent:
+            return _answer(Reply.text("too many requests at once", 503))
+        self._running += 1
+        try:
+            return _answer(await self._dispatch(request))
+        finally:
+            self._running -= 1
+
+    async def _dispatch(self, request: web.BaseRequest) -> Reply:
+        found = self._find(request.path)
+        if found is None:
+            return Reply.text(f"404 page not found; there are {', '.join(sorted(self._exact))}", 404)
+        handler, methods = found
+        if request.method not in methods:
+            allow = ", ".join(sorted(methods))
+            return Reply(405, b"method not allowed\n", headers={"allow": allow})
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                body = await self._body(request)
+        except TimeoutError:
+            return Reply.text("the body of the request did not come in time", 408)
+        if body is None:
+            return Reply.text(f"the body of the request is longer than {self._limits.body_bytes} bytes", 413)
+        query = {name: tuple(request.query.getall(name)) for name in request.query}
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            return await handler(Call(request.method, request.path, query, headers, body))
+        except Exception as error:  # one request must not cost the others (HEA3)
+            log.error("a request failed", server=self.name, path=request.path, exc_info=error)
+            return Reply.text("internal error; the log has the cause", 500)
+
+    def _find(self, path: str) -> tuple[Handler, frozenset[str]] | None:
+        if path in self._exact:
+            return self._exact[path]
+        return next((found for start, found in self._below.items() if path.startswith(start)), None)
+
+    async def _body(self, request: web.BaseRequest) -> bytes | None:
+        """Return the body; None when it is too long."""
+        if not request.body_exists:
+            return b""
+        limit = self._limits.body_bytes
+        if (request.content_length or 0) > limit:
+            return None
+        chunks = bytearray()
+        async for chunk in request.content.iter_any():
+            chunks += chunk
+            if len(chunks) > limit:
+                return None
+        return bytes(chunks)
+
+
+def _answer(reply: Reply) -> web.Response:
+    headers = {"content-type": reply.content_type, "x-content-type-options": "nosniff", **reply.headers}
+    response = web.Response(status=reply.status, body=reply.body, headers=headers)
+    if reply.status in (408, 413):
+        response.force_close()  # what is left of the body must not be read as the next request
+    return response
