@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kruise.apis.broadcastjob import BroadcastJobSpec, BroadcastJobStatus
 from kruise.apis.broadcastjob_rules import (
     convert_broadcastjob,
     decode_problem,
