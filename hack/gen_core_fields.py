@@ -57,7 +57,6 @@ ROOTS: Final = (
     "coordination.v1.Lease",
     "events.v1.Event",
     "meta.v1.Status",
-    "meta.v1.PartialObjectMetadata",
 )
 """The kinds that somebody reads or writes; everything that they contain comes with them."""
 SCALARS: Final = {
@@ -138,7 +137,7 @@ def collect(schemas: dict[str, dict[str, Any]], roots: Iterable[str]) -> dict[st
         found[name] = {key: field_of(value, key in required) for key, value in sorted(properties.items())}
         for row in found[name].values():
             inner = row[0].strip("[]{}")
-            if inner in by_short and "properties" in by_short[inner]:
+            if inner in by_short:
                 waiting.append(inner)
     return found
 

@@ -39,8 +39,9 @@ def _listed(node: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 def validate_object_meta(
     meta: Mapping[str, Any], *, namespaced: bool, name_check: NameCheck, path: str
 ) -> list[FieldError]:
-    """Validate ``metadata``, plain JSON, at *path*; *name_check* is the rule for ``name`` and
-    ``generateName``; its second argument tells whether something will be appended.
+    """Validate ``metadata``, plain JSON, at *path*.
+
+    *name_check* is the rule for ``name`` and ``generateName``; its second argument says that something will follow.
     """
     errors: list[FieldError] = []
     name, generate_name, namespace = (_text(meta, key) for key in ("name", "generateName", "namespace"))

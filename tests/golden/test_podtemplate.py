@@ -20,8 +20,8 @@ def completed(case: Case) -> dict[str, Any]:
 def differences(got: Any, wanted: Any, given: Any, path: str = "template") -> Iterator[str]:
     """Yield what differs but for the encoder's part.
 
-    Go's encoder writes null for a required list and ``{}`` for unset resources and metadata, and drops the zero value of
-    a field without a pointer; such a zero must then have been in the input, because defaulting removes nothing.
+    Go's encoder writes null for a required list and ``{}`` for unset resources and metadata, and drops the zero value
+    of a field without a pointer; such a zero must then have been in the input, because defaulting removes nothing.
     """
     if isinstance(got, dict) and isinstance(wanted, dict):
         given = given if isinstance(given, dict) else {}
