@@ -10,6 +10,7 @@ What this does not do: it copies nothing; the returned parts belong to the argum
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from kruise.apis.quantity import ZERO, Quantity, QuantityError
@@ -17,6 +18,7 @@ from kruise.apis.quantity import ZERO, Quantity, QuantityError
 __all__ = [
     "Node",
     "child",
+    "each_container",
     "flag",
     "is_set",
     "items",
@@ -88,3 +90,10 @@ def quantities(node: Node | None, key: str) -> list[tuple[str, Quantity]]:
     """Return a resource list sorted by name (the server's own order is random)."""
     listed = child(node, key) or {}
     return [(name, quantity(listed[name])) for name in sorted(listed)]
+
+
+def each_container(spec: Node, path: str) -> Iterator[tuple[Node, str]]:
+    """Yield every container with its path: init containers, containers, ephemeral ones."""
+    for key in ("initContainers", "containers", "ephemeralContainers"):
+        for i, container in enumerate(items(spec, key)):
+            yield container, f"{path}.{key}[{i}]"

@@ -35,11 +35,13 @@ from kruise.apis.podtemplate.scheduling import (
 )
 from kruise.apis.podtemplate.security import (
     validate_annotated_profiles,
+    validate_pod_context,
+    validate_profile_annotations,
+)
+from kruise.apis.podtemplate.systems import (
     validate_host_process,
     validate_host_users,
     validate_linux,
-    validate_pod_context,
-    validate_profile_annotations,
     validate_windows,
 )
 from kruise.apis.podtemplate.volumes import validate_volumes
