@@ -46,7 +46,10 @@ from kruise.runtime.objects import Key, Object, Resource
 class CacheLike(Protocol):
     """What the builder needs of a cache."""
 
-    def watch(self, resource: Resource[Any], **options: Any) -> ChangeFeed: ...
+    @property
+    def watch(self) -> Callable[..., ChangeFeed]:
+        """Declare a resource; returns its informer."""
+        ...
 
     def store(self, resource: Resource[Any]) -> Store[Any]: ...
 
