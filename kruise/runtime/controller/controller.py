@@ -192,18 +192,25 @@ class Controller:
     async def run(self) -> None:
         """Reconcile until cancelled or stopped. Starts the sources as well, unless :meth:`warm` runs."""
         began = self._clock.monotonic()
-        async with asyncio.TaskGroup() as tasks:
-            warming = tasks.create_task(self.warm()) if self._feeders is None else None
-            if await self._wait_synced(tasks):
-                self.took_over = self._clock.monotonic() - began
-                self._takeover.set(self.took_over)
-                log.info("workers started", workers=self.workers, seconds=round(self.took_over, 3), **self._log_values)
-                self._working = [tasks.create_task(self._work(), name=f"{self.name}-{n}") for n in range(self.workers)]
-                await asyncio.wait(self._working)
-            if warming is not None:
-                warming.cancel()
-        if self.tracker is not None:
-            self.tracker.close()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                warming = tasks.create_task(self.warm()) if self._feeders is None else None
+                if await self._wait_synced(tasks):
+                    self.took_over = self._clock.monotonic() - began
+                    self._takeover.set(self.took_over)
+                    self._start_workers(tasks)
+                    await asyncio.wait(self._working)
+                if warming is not None:
+                    warming.cancel()
+        finally:
+            self._working = []
+            if self.tracker is not None:
+                self.tracker.close()
+
+    def _start_workers(self, tasks: asyncio.TaskGroup) -> None:
+        log.info("workers started", workers=self.workers, seconds=self.took_over, **self._log_values)
+        names = [f"{self.name}-{number}" for number in range(self.workers)]
+        self._working = [tasks.create_task(self._work(), name=name) for name in names]
 
     def stop(self) -> None:
         """Begin a graceful stop: no new key is handed out, and :meth:`run` returns after the reconciles under way."""
