@@ -1,0 +1,1 @@
+"""What a person runs: ``kruise status`` and, with the embedded cluster, ``kruise demo``."""
