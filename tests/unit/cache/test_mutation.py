@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
-from kruise.runtime.mutation import MutationDetector, ObjectMutated, enabled
-from kruise.runtime.objects import ObjectMeta, PartialObject
+from kruise.runtime.cache.mutation import CacheMutated, MutationDetector
+from kruise.runtime.objects import Object, ObjectMeta, PartialObject
 from kruise.runtime.testing.loop import VirtualClock, run_virtual
 
 
@@ -18,10 +19,10 @@ def pod(name: str = "a", **labels: str) -> PartialObject:
 def test_obj3_a_change_is_found_within_a_second_and_shown_without_values() -> None:
     async def main() -> None:
         clock = VirtualClock()
-        detector = MutationDetector(clock, active=True)
+        detector = MutationDetector(clock)
         one = pod(app="x", gone="y")
-        detector.add(one)
-        detector.add(pod("b"))
+        detector.track(one)
+        detector.track(pod("b"))
 
         async def spoil() -> None:
             await clock.sleep(60.5)
@@ -37,7 +38,7 @@ def test_obj3_a_change_is_found_within_a_second_and_shown_without_values() -> No
         with pytest.raises(ExceptionGroup) as caught:
             await both()
         (error,) = caught.value.exceptions
-        assert isinstance(error, ObjectMutated) and clock.monotonic() == 61
+        assert isinstance(error, CacheMutated) and clock.monotonic() == 61
         text = str(error)
         assert "Pod ns/a" in text and "s3cret" not in text
         for part in ("labels.app has another value", "labels.gone removed", "labels.new added"):
@@ -49,11 +50,11 @@ def test_obj3_a_change_is_found_within_a_second_and_shown_without_values() -> No
 def test_obj3_objects_are_kept_for_two_minutes_and_checked_a_last_time() -> None:
     async def main() -> None:
         clock = VirtualClock()
-        detector = MutationDetector(clock, active=True)
+        detector = MutationDetector(clock)
         one, two = pod("a"), pod("b", x="y")
-        detector.add(one)
+        detector.track(one)
         await clock.sleep(100)
-        detector.add(two)
+        detector.track(two)
         await clock.sleep(30)
         detector.check()
         assert len(detector) == 1
@@ -61,22 +62,36 @@ def test_obj3_objects_are_kept_for_two_minutes_and_checked_a_last_time() -> None
         detector.check()
         two.metadata.labels["x"] = "z"
         await clock.sleep(600)
-        with pytest.raises(ObjectMutated, match="ns/b"):
+        with pytest.raises(CacheMutated, match="ns/b"):
             detector.check()
 
     run_virtual(main())
 
 
-def test_obj3_nothing_is_remembered_when_it_is_off() -> None:
+def test_obj3_lists_and_many_changes_are_described() -> None:
+    class Odd(Object, kw_only=True):
+        items: list[dict[str, int]] = msgspec.field(default_factory=list)
+
     async def main() -> None:
-        detector = MutationDetector(VirtualClock(), active=False)
-        detector.add(pod())
-        assert len(detector) == 0
-        await detector.run()  # returns
+        detector = MutationDetector(VirtualClock())
+        odd = Odd(metadata=ObjectMeta(name="a"), items=[{"n": 1}])
+        detector.track(odd)
+        odd.items[0]["n"] = 2
+        with pytest.raises(CacheMutated, match=r"items\[0\]\.n has another value"):
+            detector.check()
+        odd.items.append({})
+        with pytest.raises(CacheMutated, match="items had 1 elements, has 2"):
+            detector.check()
+        many = pod("b")
+        again = MutationDetector(VirtualClock())
+        again.track(many)
+        many.metadata.labels.update({f"k{i}": "v" for i in range(15)})
+        with pytest.raises(CacheMutated, match="and 5 more"):
+            again.check()
 
     run_virtual(main())
 
 
 def test_obj3_the_variable_of_client_go_switches_it_on() -> None:
-    assert enabled({"KUBE_CACHE_MUTATION_DETECTOR": "true"})
-    assert not enabled({}) and not enabled({"KUBE_CACHE_MUTATION_DETECTOR": "false"})
+    assert MutationDetector.wanted({"KUBE_CACHE_MUTATION_DETECTOR": "true"})
+    assert not MutationDetector.wanted({}) and not MutationDetector.wanted({"KUBE_CACHE_MUTATION_DETECTOR": "false"})
