@@ -102,15 +102,15 @@ class Cache:
         wanted = self._scopes(resource, label_selector, field_selector, transform, scopes)
         ident = (resource, resource.struct)
         informer = self._informers.get(ident)
-        if informer is not None:
+        if informer is not None and informer.hold():
             if informer.scopes != wanted:
                 raise ConfigError(_conflict(resource, informer.scopes, wanted))
             informer.store.add_labels(labels)
             for index in indexes:
                 informer.add_index(index)
             return informer
-        for other in self._informers.values():
-            if other.resource == resource:
+        for (_, struct), other in self._informers.items():
+            if other.resource == resource and struct is not resource.struct:
                 log.warning(
                     "one type is cached in two projections, which costs two watches",
                     resource=str(resource),

@@ -110,7 +110,20 @@ async def _list(
 def _compare(got: Mapping[Key, Any], want: Mapping[Key, Any]) -> list[str]:
     lines = [f"  {key}: the cache lacks it" for key in want if key not in got]
     lines += [f"  {key}: the server lacks it" for key in got if key not in want]
-    lines += [
-        f"  {key}: cache {got[key]!r}, server {want[key]!r}" for key in got if key in want and got[key] != want[key]
-    ]
+    lines += [f"  {key}: {_what(got[key], want[key])}" for key in got if key in want and got[key] != want[key]]
     return lines
+
+
+def _what(got: Any, want: Any) -> str:
+    """Say how two objects differ, without a value that might be secret."""
+    if not isinstance(got, Object) or type(got) is not type(want):
+        return f"cache {_short(got)}, server {_short(want)}"
+    fields = [name for name in got.__struct_fields__ if getattr(got, name) != getattr(want, name)]
+    return f"cache {_short(got)}, server {_short(want)}, differing in {', '.join(fields)}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Object):
+        return f"{type(value).__name__} uid {value.uid} version {value.resource_version}"
+    uid, version = value
+    return f"uid {uid} version {version}"

@@ -167,6 +167,11 @@ class Informer(Generic[T]):
         if not self._registrations:
             await self.stop()
 
+    def hold(self) -> bool:
+        """Say that somebody reads the store again; False when it is too late, because it stops."""
+        self._released = self._released and self._stopping.is_set()
+        return not self._stopping.is_set()
+
     @property
     def released(self) -> bool:
         """Whether :meth:`release` was called."""

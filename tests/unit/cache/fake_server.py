@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgspec
 
+from kruise.runtime.cache.host import Host
+from kruise.runtime.cache.informer import Informer
+from kruise.runtime.cache.store import Change
 from kruise.runtime.client.transport import NO_HEADERS, Response
-from kruise.runtime.clock import Clock
+from kruise.runtime.clock import Clock, Random
 from kruise.runtime.errors import Cause, Expired, Invalid, NotFound, Status, error_from_status
+from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Object, Resource
+from kruise.runtime.testing import VirtualClock, eventually
 
 
 class Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -284,3 +290,50 @@ def _selects(selector: str) -> Callable[[Mapping[str, Any]], bool]:
         return lambda _: True
     key, _, value = selector.partition("=")
     return lambda obj: obj["metadata"].get("labels", {}).get(key) == value
+
+
+class World:
+    """A fake server and what one informer of it needs, on the virtual loop."""
+
+    def __init__(self, clock: Clock, *, resource: Resource[Any] = PODS, seed: int = 1, **host: Any) -> None:
+        self.clock = clock
+        self.server = FakeServer(clock, resource)
+        self.metrics = Metrics(process=False)
+        self.host = Host(self.server, clock=clock, rng=Random(seed), **host)
+        self.told: list[Change[Any]] = []
+
+    def informer(self, *, resource: Resource[Any] | None = None, **options: Any) -> Informer[Any]:
+        return Informer(resource or self.server.resource, self.host, metrics=self.metrics, **options)
+
+    def metric(self, name: str, **labels: str) -> float:
+        r = self.server.resource
+        given = {"group": r.group, "version": r.version, "resource": r.plural, **labels}
+        return self.metrics.registry.get_sample_value(name, given) or 0.0
+
+    def names(self, informer: Informer[Any]) -> list[str]:
+        return sorted(o.metadata.name for o in informer.store.list())
+
+    async def settle(self) -> None:
+        """Let everything run that needs no time."""
+        for _ in range(60):
+            await self.clock.sleep(0)
+
+
+def story(changes: list[Change[Any]]) -> list[str]:
+    """Return changes as ``+a`` (added), ``~a`` (changed), ``-a`` (deleted)."""
+    return [("+" if c.old is None else "-" if c.new is None else "~") + c.key.name for c in changes]
+
+
+@contextlib.asynccontextmanager
+async def running(what: Any) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(what.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+async def until(condition: Callable[[], object], timeout: float = 60.0) -> None:
+    """Wait on virtual time until *condition* is true."""
+    await eventually(condition, VirtualClock(), timeout)

@@ -267,9 +267,9 @@ def test_ref9_a_stream_that_never_ends_is_not_waited_for_beyond_its_timeout() ->
 
 @pytest.mark.parametrize("code", [400, 405, 406, 415, 422])
 def test_ref10_a_server_that_refuses_streaming_lists_is_remembered(code: int) -> None:
-    state, effects = step(State(Streaming(Empty())), OpenFailed(status(code)), 0.0)
+    _, effects = step(State(Streaming(Empty())), OpenFailed(status(code)), 0.0)
     assert effects == (FallBack("unsupported", remember=True), ListPage(limit=500))
-    _state, effects = step(State(Streaming(Empty(), 300.0)), Arrived([error(code)]), 0.0)
+    _, effects = step(State(Streaming(Empty(), 300.0)), Arrived([error(code)]), 0.0)
     assert FallBack("unsupported", remember=True) in effects
 
 
@@ -409,7 +409,7 @@ def test_fra2_broken_frames_at_different_versions_are_no_row() -> None:
     state, _ = step(watching("10", opened=0.0), Broke(BadFrame("no event")), 50.0)
     state, _ = step(state, Opened(300.0), 50.0)
     state, _ = step(state, Arrived([event("ADDED", 11)]), 51.0)
-    state, _effects = step(state, Broke(BadFrame("no event")), 52.0)
+    state, _ = step(state, Broke(BadFrame("no event")), 52.0)
     assert isinstance(state.phase, Listed)
 
 
