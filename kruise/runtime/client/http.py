@@ -93,6 +93,9 @@ def _typed(what: str) -> Iterator[None]:
         if isinstance(error, TimeoutError):
             raise Timeout(f"{what}: {_say(error)}") from error
         raise Reset(f"{what}: the connection broke: {_say(error)}") from error
+    except RuntimeError as error:
+        # Nothing but this is what the library raises for a read on a connection, or a session, that is closed.
+        raise Reset(f"{what}: {_say(error)}") from error
 
 
 def _say(error: BaseException) -> str:
