@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kruise.runtime.client.answers import read_page
 from kruise.runtime.client.codec import Codec
 from kruise.runtime.client.intern import Interner
 from kruise.runtime.client.nulls import cleaner
 from kruise.runtime.client.scan import elements, members
-from kruise.runtime.errors import DecodeError
+from kruise.runtime.client.transport import Request, Response
+from kruise.runtime.errors import BadFrame, DecodeError
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Key, Object, PartialObject, Resource, Unreadable
 
@@ -350,3 +352,25 @@ def test_obj1_an_empty_map_is_the_shared_one() -> None:
 
     got = Codec(Resource("", "v1", "X", "xs", PartialObject)).decode(b'{"metadata":{"name":"a","labels":{}}}')
     assert got.metadata.labels is EMPTY_MAP
+
+
+def page(*items: bytes, kind: str = "ThingList") -> Response:
+    head = json.dumps({"kind": kind, "metadata": {"resourceVersion": "9"}})[:-1].encode()
+    return Response(200, {}, head + b',"items":[' + b",".join(items) + b"]}")
+
+
+@pytest.mark.parametrize("bad", [b"[" * 3000 + b"]" * 3000, b'"\\ud800"', b'"\xff"', b"nul"])
+def test_fra5_a_bad_item_does_not_cost_the_others_of_its_page(bad: bytes) -> None:
+    broken = thing(metadata={"name": "bad"}, spec={"nodeName": "X"}).replace(b'"X"', bad)
+    read = read_page(page(thing(), broken, thing(metadata={"name": "c"})), Request("GET", "/x"))
+    codec = Codec(THINGS)
+    found = [codec.read(item) for item in read.items]
+    assert [o.key.name for o in found] == ["a", "bad", "c"] and read.resource_version == "9"
+    assert [isinstance(o, Unreadable) for o in found] == [False, True, False]
+
+
+def test_fra4_a_table_is_no_empty_list() -> None:
+    with pytest.raises(BadFrame, match="Table"):
+        read_page(page(kind="Table"), Request("GET", "/x"))
+    with pytest.raises(BadFrame):
+        read_page(Response(200, {}, page(thing()).body[:-3]), Request("GET", "/x"))
