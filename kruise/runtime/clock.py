@@ -134,14 +134,14 @@ class LagProbe:
     """Measures how late the event loop runs a callback that is due (CLK5).
 
     Own it with ``await probe.run()`` inside a TaskGroup. ``lag`` is the last measured delay; :meth:`blocked_for` also
-    sees a delay that has not ended yet, because it is asked from outside the measured callback. *report* gets each
+    sees a delay that has not ended yet, because it is asked from outside the measured callback. *on_lag* gets each
     measured delay: it sets the gauge and writes the log.
     """
 
-    def __init__(self, clock: Clock, *, period: float = 1.0, report: Callable[[float], None] | None = None) -> None:
+    def __init__(self, clock: Clock, *, period: float = 1.0, on_lag: Callable[[float], None] | None = None) -> None:
         self._clock = clock
         self._period = period
-        self._report = report
+        self._on_lag = on_lag
         self._expected: float | None = None
         self.lag: float = 0.0
         """The delay of the last callback, in seconds."""
@@ -161,5 +161,5 @@ class LagProbe:
             await self._clock.sleep(self._period)
             self.lag = max(0.0, self._clock.monotonic() - self._expected)
             self.worst = max(self.worst, self.lag)
-            if self._report is not None:
-                self._report(self.lag)
+            if self._on_lag is not None:
+                self._on_lag(self.lag)

@@ -176,7 +176,7 @@ class LateClock:
 async def test_clk5_lag_probe_measures_reports_and_sees_a_block_that_lasts() -> None:
     clock = LateClock([0.0, 0.25, 21.0, 0.0])
     reported: list[float] = []
-    probe = clock.probe = LagProbe(clock, period=1.0, report=lambda lag: reported.append(round(lag, 6)))
+    probe = clock.probe = LagProbe(clock, period=1.0, on_lag=lambda lag: reported.append(round(lag, 6)))
     assert probe.blocked_for() == 0.0
     with pytest.raises(asyncio.CancelledError):
         await probe.run()
