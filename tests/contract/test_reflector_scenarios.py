@@ -492,11 +492,13 @@ def test_ref17_a_failing_first_list_is_tried_for_ever_with_back_off(failure: Exc
         w.server.fail("list", *[lambda: type(failure)(getattr(failure, "status", str(failure)))] * 40)
 
     async def main(w: World, informer: Informer[Any]) -> None:
-        await w.clock.sleep(300)
+        with capture_logs():
+            await w.clock.sleep(300)
         calls = len(w.server.verbs("list"))
         assert 10 < calls < 20, "800 ms, doubled up to 30 s"
         assert not informer.has_synced and str(failure) in informer.describe().last_error
-        await informer.synced()
+        with capture_logs():
+            await informer.synced()
         await watching(informer)
         assert informer.describe().last_error == ""
 

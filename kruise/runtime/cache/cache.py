@@ -193,6 +193,10 @@ class Cache:
             )
         return found
 
+    def informers(self) -> tuple[Informer[Any], ...]:
+        """Return every informer that is declared."""
+        return tuple(self._informers.values())
+
     def get(self, resource: Resource[T], key: Key) -> T | None:
         """Return an object, or None. Raises ResourceNotCached."""
         return self.store(resource).get(key)

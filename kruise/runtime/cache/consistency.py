@@ -146,7 +146,7 @@ class ConsistencyTracker:
             self._seen(wait)
 
         if write.verb == "delete":
-            wait.cancels.append(store.on_gone(write.key, write.uid, seen))
+            self._await_gone(wait)
             if not write.version or wait.done:
                 return
         elif not ordered:
@@ -160,6 +160,29 @@ class ConsistencyTracker:
             wait.cancel()
         else:
             wait.cancels.append(cancel)
+
+    def _await_gone(self, wait: _Wait) -> None:
+        write, store = wait.write, wait.store
+        have = store.raw(write.key)
+        if have is None or have.uid != write.uid:
+            # Created and deleted before the cache showed it: absent does not mean gone yet. It is, once the cache has
+            # come to the creation and does not show the object then.
+            made = self._creation(wait)
+            if made is not None:
+                again = store.on_version(made.version, lambda: self._await_gone(wait), namespace=write.key.namespace)
+                wait.cancels.append(again)
+                return
+        if not wait.done:
+            wait.cancels.append(store.on_gone(write.key, write.uid, lambda: self._seen(wait)))
+
+    def _creation(self, wait: _Wait) -> Write | None:
+        waits = self._owners.get(wait.owner, {})
+        write = wait.write
+        for what in ((write.resource, write.key.namespace), (write.resource, write.key, write.uid, False)):
+            other = waits.get(what)
+            if other is not None and not wait.store.progress(write.key.namespace).covers(other.write.version):
+                return other.write
+        return None
 
     def blocked(self, owner: Key) -> bool:
         """Tell whether *owner* must wait. Counts each time that it must."""

@@ -188,6 +188,30 @@ def test_con2_a_deletion_that_the_cache_shows_already_holds_nobody() -> None:
     bench(main)
 
 
+@pytest.mark.parametrize("version", ["12", "etag"])
+def test_con2_an_object_that_was_deleted_before_the_cache_showed_it_is_not_gone_yet(version: str) -> None:
+    async def main(b: Bench) -> None:
+        b.tracker.wrote(A, created("x", version))
+        b.tracker.wrote(A, deleted("x", "uid-x"))
+        b.pods.put(pod("x", version))
+        b.pods.advance(version)
+        assert b.tracker.blocked(A), "the cache has come to the creation only"
+        b.pods.remove(pod("x", 13))
+        assert b.ready == [A] and b.pods.waiters == 0
+
+    bench(main)
+
+
+def test_con2_an_object_that_came_and_went_between_two_lists_is_gone() -> None:
+    async def main(b: Bench) -> None:
+        b.tracker.wrote(A, created("x", 12))
+        b.tracker.wrote(A, deleted("x", "uid-x"))
+        fill(b.pods, "20")
+        assert b.ready == [A] and b.tracker.pending() == 0 and b.pods.waiters == 0
+
+    bench(main)
+
+
 def test_con3_the_breaker_lets_a_key_go_after_ten_seconds_and_asks_for_live_reads() -> None:
     async def main(b: Bench) -> None:
         b.tracker.wrote(A, created("x", 12))
