@@ -161,3 +161,5 @@ class LagProbe:
             await self._clock.sleep(self._period)
             self.lag = max(0.0, self._clock.monotonic() - self._expected)
             self.worst = max(self.worst, self.lag)
+            if self._on_lag is not None:
+                self._on_lag(self.lag)
