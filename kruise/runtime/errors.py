@@ -135,7 +135,9 @@ class ApiError(RuntimeFault):
     def _text(self) -> str:
         s = self.status
         what = " ".join(part for part in (s.verb, s.resource, _place(s)) if part)
-        flow = f" (flow schema {s.flow_schema_uid}, priority level {s.priority_level_uid})" if s.flow_schema_uid else ""
+        # Every answer names its flow; it tells something only when the flow was the reason.
+        throttled = s.code == 429 and s.flow_schema_uid
+        flow = f" (flow schema {s.flow_schema_uid}, priority level {s.priority_level_uid})" if throttled else ""
         return f"{what or 'request'}: {s.code} {s.reason or type(self).__name__}: {s.message or 'no message'}{flow}"
 
 

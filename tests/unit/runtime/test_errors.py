@@ -119,6 +119,11 @@ def test_err2_an_api_error_keeps_the_whole_status_and_says_it() -> None:
         assert part in str(error)
 
 
+def test_err2_the_flow_is_said_only_where_it_is_the_reason() -> None:
+    status = Status(404, "NotFound", "gone", flow_schema_uid="flow-1", priority_level_uid="level-1")
+    assert "flow-1" not in str(error_from_status(status))
+
+
 def test_err2_both_kinds_of_409_differ_by_reason() -> None:
     assert not isinstance(api(409, "AlreadyExists"), e.Conflict)
     assert not isinstance(api(409, "Conflict"), e.AlreadyExists)
