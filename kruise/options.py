@@ -178,6 +178,9 @@ class Options:
     watch_timeout_max: float = option(600.0, "watch-timeout-max", kind=DURATION, least=1.0, hidden=True)
     """Longest life of a watch. For tests. Defaults to 10m."""
 
+    event_loop: str = option("auto", "event-loop", kind=STRING, choices=("auto", "asyncio", "uvloop"), hidden=True)
+    """Which event loop runs the process. Defaults to auto: uvloop where it is installed."""
+
     config: str = option("", "config", kind=STRING, action=True)
     """YAML file with options: names without dashes, and their values. Defaults to none."""
     print_flags: bool = option(False, "print-flags", kind=BOOL, action=True)

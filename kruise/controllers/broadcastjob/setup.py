@@ -14,7 +14,7 @@ from kruise.apis.core import NODES, PODS
 from kruise.controllers.broadcastjob.gauges import add_gauges
 from kruise.controllers.broadcastjob.reconciler import BroadcastJobReconciler
 from kruise.runtime.controller import Access, Builder, Controller, RateLimiter
-from kruise.runtime.manager import Manager
+from kruise.runtime.manager.manager import Manager
 
 __all__ = ["ACCESSES", "NAME", "setup"]
 
@@ -35,12 +35,13 @@ def setup(
     workers: int = 3,
     by_scheduler: bool = True,
     limiter: RateLimiter | None = None,
-    gauges_of_spec: bool = False,
+    gauges: str = "basic",
     resync: float | None = None,
 ) -> Controller:
     """Build the controller and add it to *manager*.
 
-    *by_scheduler* is the flag ``--assign-bcj-pods-by-scheduler``; *resync* re-checks every job each so many seconds.
+    *by_scheduler* is the flag ``--assign-bcj-pods-by-scheduler``; *gauges* is the
+    flag ``--object-metrics``: basic, full or none; *resync* re-checks every job each so many seconds.
     """
     cache = manager.cache
     jobs = cache.watch(BROADCASTJOBS).store
@@ -63,6 +64,7 @@ def setup(
         .accesses(*ACCESSES)
         .build(reconciler, workers=workers, limiter=limiter, resync=resync)
     )
-    add_gauges(manager.metrics, jobs, details=gauges_of_spec)
+    if gauges != "none":
+        add_gauges(manager.metrics, jobs, details=gauges == "full")
     manager.add(controller)
     return controller
