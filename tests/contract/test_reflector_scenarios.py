@@ -350,6 +350,24 @@ def test_ref11_a_streaming_list_that_breaks_half_way_starts_again_where_it_start
     play(main, prepare=prepare)
 
 
+def test_ref11_an_object_that_is_deleted_while_the_list_streams_in_is_not_in_it() -> None:
+    def prepare(w: World) -> None:
+        w.server.streaming = "silent"
+        pods("a", "b")(w)
+
+    async def main(w: World, informer: Informer[Any]) -> None:
+        await until(lambda: informer.describe().page == 2)
+        w.server.put("b", spec={"size": 5})
+        w.server.delete("a")
+        await w.settle()
+        w.server.stream.send("BOOKMARK", w.server._bookmark(w.server.version, end=True))
+        await informer.synced()
+        assert [(o.metadata.name, o.spec.size) for o in informer.store.list()] == [("b", 5)]
+        assert story(w.told) == ["+b"]
+
+    play(main, prepare=prepare)
+
+
 def test_ref12_a_bookmark_moves_the_store_and_the_next_watch() -> None:
     async def main(w: World, informer: Informer[Any]) -> None:
         await watching(informer)
@@ -435,6 +453,20 @@ def test_ref15_a_silent_watch_is_replaced_after_70_s_at_the_same_version() -> No
         await until(lambda: len(w.server.verbs("watch")) == 2, timeout=100)
         assert w.clock.monotonic() - begun == pytest.approx(70, abs=0.2)
         assert w.metric("kruise_informer_watch_stalls_total") == 1 and stalled.closed
+
+    play(main, prepare=pods("a"))
+
+
+def test_ref15_a_stream_that_dies_before_its_first_bookmark_is_caught_once_bookmarks_are_known() -> None:
+    async def main(w: World, informer: Informer[Any]) -> None:
+        await informer.synced()
+        w.server.streaming = False
+        other = w.informer(scopes=(Scope("default"),))
+        async with running(other):
+            await watching(other)
+            begun = w.clock.monotonic()
+            await until(lambda: w.metric("kruise_informer_watch_stalls_total") >= 2, timeout=100)
+            assert w.clock.monotonic() - begun == pytest.approx(70, abs=0.5)
 
     play(main, prepare=pods("a"))
 
