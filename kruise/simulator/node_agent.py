@@ -242,6 +242,8 @@ class NodeAgent:
         node = None if record is None else self.keeper.nodes.get(record.pod.node)
         if record is None or node is None or node.node is None or node.down or record.deleted:
             return
+        if not node.node.status.get("allocatable"):
+            return  # somebody else's Node: it says what it holds in a moment, and its pods are looked at again
         now = self._clock.now()
         place = self._place(record, node)
         state = record.state

@@ -1,0 +1,568 @@
+"""The nodes of a process against the embedded API server, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from kruise.runtime.client.rest import Rest
+from kruise.runtime.client.transport import ByteStream, Middleware, Request, Response, Transport, chain
+from kruise.runtime.errors import ConfigError, Reset
+from kruise.runtime.metrics import Metrics
+from kruise.runtime.testing.loop import VirtualClock, eventually, run_virtual
+from kruise.simulator import node_objects, nodes
+from kruise.simulator.apiserver.server import ApiServer
+from kruise.simulator.behaviour import Rule
+from kruise.simulator.control import Control, parse_address, served
+from kruise.simulator.node_agent import NodeAgent
+from kruise.simulator.node_objects import NodeShape
+
+ACTOR = "kubelet-process"
+
+
+class World:
+    """An embedded server, the nodes on it, and short words for both."""
+
+    def __init__(
+        self, clock: VirtualClock, *, count: int, middleware: tuple[Middleware, ...] = (), **options: Any
+    ) -> None:
+        self.clock = clock
+        self.server = ApiServer(clock, random.Random(1))
+        self.transport: Transport = chain(self.server.transport(ACTOR), middleware)
+        self.count = count
+        self.options = options
+        self.agent = self.fresh()
+
+    def fresh(self) -> NodeAgent:
+        rng, metrics = random.Random(2), Metrics(process=False)
+        rest = Rest(self.transport, clock=self.clock, rng=rng, metrics=metrics)
+        return NodeAgent(rest, clock=self.clock, rng=rng, metrics=metrics, **self.options)
+
+    @property
+    def control(self) -> Control:
+        return Control(self.agent)
+
+    def pod(self, name: str, node: str = "node-0", *, annotations: dict[str, str] | None = None, **spec: Any) -> None:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "annotations": annotations or {}},
+            "spec": {"nodeName": node, "containers": [{"name": "main", "image": "app:1"}], **spec},
+        }
+        self.server.create("pods", body)
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        return self.server.get("pods", name)
+
+    def phase(self, name: str) -> str:
+        found = self.get(name)
+        return "gone" if found is None else found["status"].get("phase", "")
+
+    async def until(self, condition: Callable[[], object], timeout: float = 60.0) -> None:
+        await eventually(condition, self.clock, timeout)
+
+    async def phases(self, timeout: float = 60.0, **wanted: str) -> None:
+        await self.until(lambda: all(self.phase(n.replace("_", "-")) == p for n, p in wanted.items()), timeout)
+
+    def writes(self, what: str) -> int:
+        verb, _, resource = what.partition(" ")
+        return sum(
+            c.verb == verb and f"{c.resource}{'/' + c.subresource if c.subresource else ''}".startswith(resource)
+            for c in self.server.log.writes(actor=ACTOR, leases=True)
+        )
+
+
+@contextlib.asynccontextmanager
+async def playing(world: World, *, register: bool = True) -> AsyncIterator[World]:
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(world.agent.run())
+        if register:
+            await world.agent.keeper.register(world.agent.keeper.names(world.count))
+            await world.until(lambda: all(n.node is not None for n in world.agent.keeper.nodes.values()))
+        yield world
+        task.cancel()
+
+
+def virtual(
+    body: Callable[[World], Any], *, count: int = 2, middleware: tuple[Middleware, ...] = (), **options: Any
+) -> None:
+    async def main(clock: VirtualClock) -> None:
+        async with playing(World(clock, count=count, middleware=middleware, **options)) as world:
+            await body(world)
+
+    run_virtual(main)
+
+
+# ---- nodes -----------------------------------------------------------------------------------------------------------
+
+
+def test_nodes_are_registered_ready_with_all_that_a_node_says() -> None:
+    async def body(w: World) -> None:
+        found = w.server.get("nodes", "node-1", "")
+        assert found is not None
+        assert found["metadata"]["labels"]["kubernetes.io/hostname"] == "node-1"
+        assert found["metadata"]["labels"][node_objects.SIMULATED] == "true"
+        assert found["metadata"]["labels"]["zone"] == "a"
+        assert found["status"]["allocatable"]["cpu"] == "8"
+        assert {c["type"]: c["status"] for c in found["status"]["conditions"]}["Ready"] == "True"
+        assert {a["type"] for a in found["status"]["addresses"]} == {"InternalIP", "Hostname"}
+
+    virtual(body, shape=NodeShape(cpu="8", labels={"zone": "a"}))
+
+
+def test_leases_are_renewed_every_quarter_and_cost_one_patch() -> None:
+    async def body(w: World) -> None:
+        await w.clock.sleep(100)
+        lease = w.server.get("leases.coordination.k8s.io", "node-0", "kube-node-lease")
+        assert lease is not None and lease["spec"]["holderIdentity"] == "node-0"
+        assert lease["spec"]["leaseDurationSeconds"] == 40
+        before = w.writes("patch leases")
+        await w.clock.sleep(1000)
+        assert w.writes("patch leases") - before == pytest.approx(20 * 100, rel=0.03)
+        assert w.writes("patch nodes") == w.writes("patch pods") == 0
+
+    virtual(body, count=20)
+
+
+def test_a_node_that_is_down_stops_renewing_and_comes_back_ready() -> None:
+    async def body(w: World) -> None:
+        def renewed() -> str:
+            lease = w.server.get("leases.coordination.k8s.io", "node-0", "kube-node-lease")
+            assert lease is not None
+            return str(lease["spec"]["renewTime"])
+
+        w.pod("a")
+        w.pod("b", "node-1")
+        await w.phases(a="Running", b="Running")
+        assert (await w.control.handle("POST", "/nodes/node-0/down"))[0] == 200
+        await w.clock.sleep(1)
+        before = renewed()
+        w.server.patch("pods", "a", {"metadata": {"annotations": {"sim.kruise.io/run-seconds": "0"}}})
+        await w.clock.sleep(100)
+        assert renewed() == before
+        assert w.phase("a") == "Running"
+        # The node controller of a cluster does this.
+        w.server.patch(
+            "nodes",
+            "node-0",
+            {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}},
+            namespace="",
+            subresource="status",
+        )
+        await w.control.handle("POST", "/nodes/node-0/up")
+        await w.until(lambda: renewed() != before)
+
+        def ready() -> bool:
+            node = w.server.get("nodes", "node-0", "")
+            assert node is not None
+            return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
+
+        await w.until(ready)
+
+    virtual(body)
+
+
+def test_a_node_without_power_loses_its_containers() -> None:
+    async def body(w: World) -> None:
+        w.pod("a")
+        await w.phases(a="Running")
+        w.server.patch("nodes", "node-0", {"metadata": {"annotations": {node_objects.DOWN: "power"}}}, namespace="")
+        await w.clock.sleep(30)
+        w.server.patch("nodes", "node-0", {"metadata": {"annotations": {node_objects.DOWN: None}}}, namespace="")
+
+        def restarted() -> bool:
+            pod = w.get("a")
+            assert pod is not None
+            return bool(pod["status"]["containerStatuses"][0]["restartCount"] == 1)
+
+        await w.until(restarted)
+
+    virtual(body)
+
+
+def test_a_deleted_node_is_let_go_and_a_labelled_one_is_played() -> None:
+    async def body(w: World) -> None:
+        assert (await w.control.handle("DELETE", "/nodes/node-1"))[0] == 200
+        await w.until(lambda: "node-1" not in w.agent.keeper.nodes)
+        w.server.create(
+            "nodes",
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": "guest", "labels": {node_objects.SIMULATED: "true"}},
+            },
+        )
+        w.server.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "foreign"}})
+        w.pod("a", "guest")
+        w.pod("b", "foreign")
+        await w.phases(a="Running")
+        assert w.phase("b") == "Pending"
+        assert set(w.agent.keeper.nodes) == {"node-0", "guest"}
+
+    virtual(body)
+
+
+def test_a_second_process_takes_over_nodes_and_pods_without_a_pod_write() -> None:
+    async def main(clock: VirtualClock) -> None:
+        world = World(clock, count=2)
+        async with playing(world):
+            world.pod("a")
+            world.pod("b", annotations={"sim.kruise.io/run-seconds": "100"}, restartPolicy="Never")
+            await world.phases(a="Running", b="Running")
+        before = world.get("a")
+        await clock.sleep(30)
+        world.agent = world.fresh()
+        async with playing(world):
+            await clock.sleep(60)
+            assert world.get("a") == before
+            await world.phases(b="Succeeded")
+            world.pod("c")
+            await world.phases(c="Running")
+            c = world.get("c")
+            assert before is not None and c is not None
+            assert c["status"]["podIP"] not in (before["status"]["podIP"], None)
+
+    run_virtual(main)
+
+
+# ---- pods ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_pod_costs_two_status_writes() -> None:
+    async def body(w: World) -> None:
+        for number in range(10):
+            w.pod(f"j{number}", annotations={"sim.kruise.io/run-seconds": "2"}, restartPolicy="Never")
+        await w.until(lambda: all(w.phase(f"j{n}") == "Succeeded" for n in range(10)))
+        assert w.writes("patch pods/status") == 20
+        assert w.agent.counts.conflicts == 0
+        await w.clock.sleep(3600)
+        assert w.writes("patch pods/status") == 20
+
+    virtual(body)
+
+
+def test_a_deleted_pod_ends_and_is_deleted_by_uid() -> None:
+    async def body(w: World) -> None:
+        w.pod("a", annotations={"sim.kruise.io/stop-seconds": "3"})
+        await w.phases(a="Running")
+        begun = w.clock.monotonic()
+        w.server.delete("pods", "a")
+        await w.phases(a="gone")
+        assert w.clock.monotonic() - begun == pytest.approx(3, abs=0.2)
+        last = [c for c in w.server.log.writes(actor=ACTOR) if c.verb == "delete"]
+        assert len(last) == 1
+
+    virtual(body)
+
+
+def test_a_finalizer_keeps_the_object_and_one_delete_is_enough() -> None:
+    async def body(w: World) -> None:
+        w.pod("a")
+        await w.phases(a="Running")
+        w.server.patch("pods", "a", {"metadata": {"finalizers": ["example.com/hold"]}})
+        w.server.delete("pods", "a")
+        await w.phases(a="Failed")
+        await w.clock.sleep(100)
+        assert w.agent.counts.deletes == 1
+        w.server.patch("pods", "a", {"metadata": {"finalizers": None}})
+        await w.phases(a="gone")
+
+    virtual(body)
+
+
+def test_a_successor_of_the_same_name_is_another_pod() -> None:
+    async def body(w: World) -> None:
+        w.pod("a", annotations={"sim.kruise.io/stop-seconds": "20"})
+        await w.phases(a="Running")
+        first = w.get("a")
+        w.server.delete("pods", "a")
+        await w.clock.sleep(5)
+        for _ in range(2):  # removed by force, as pod garbage collection does, and created again at once
+            w.server.do("DELETE", "/api/v1/namespaces/default/pods/a", {"gracePeriodSeconds": 0})
+            w.pod("a")
+        await w.phases(a="Running")
+        second = w.get("a")
+        await w.clock.sleep(60)
+        assert first is not None and second is not None and w.get("a") == second
+        assert first["metadata"]["uid"] != second["metadata"]["uid"]
+
+    virtual(body)
+
+
+def test_a_node_takes_no_more_than_it_holds() -> None:
+    async def body(w: World) -> None:
+        asks = [{"name": "main", "image": "a", "resources": {"requests": {"cpu": "3"}}}]
+        for number in range(3):
+            w.pod(f"p{number}", containers=asks)
+        await w.until(lambda: sorted(w.phase(f"p{n}") for n in range(3)) == ["Failed", "Running", "Running"])
+        refused = next(p for n in range(3) if (p := w.get(f"p{n}")) and p["status"]["phase"] == "Failed")
+        assert refused["status"]["reason"] == "OutOfcpu"
+        w.pod("p3", "node-1", containers=asks)
+        await w.phases(p3="Running")
+
+    virtual(body, shape=NodeShape(cpu="8"))
+
+
+def test_gates_are_honoured_and_others_conditions_kept() -> None:
+    async def body(w: World) -> None:
+        w.pod("a", readinessGates=[{"conditionType": "example.com/gate"}])
+        await w.phases(a="Running")
+
+        def ready() -> str:
+            pod = w.get("a")
+            assert pod is not None
+            return next(str(c["status"]) for c in pod["status"]["conditions"] if c["type"] == "Ready")
+
+        assert ready() == "False"
+        gate = {"type": "example.com/gate", "status": "True"}
+        pod = w.get("a")
+        assert pod is not None
+        w.server.patch(
+            "pods", "a", {"status": {"conditions": [*pod["status"]["conditions"], gate]}}, subresource="status"
+        )
+        await w.until(lambda: ready() == "True")
+        pod = w.get("a")
+        assert pod is not None
+        assert [c["status"] for c in pod["status"]["conditions"] if c["type"] == "example.com/gate"] == ["True"]
+
+    virtual(body)
+
+
+def test_node_annotations_rule_the_pods_of_a_node() -> None:
+    async def body(w: World) -> None:
+        w.server.patch("nodes", "node-1", {"metadata": {"annotations": {"sim.kruise.io/exit-code": "3"}}}, namespace="")
+        for node in ("node-0", "node-1"):
+            w.pod(f"on-{node}", node, annotations={"sim.kruise.io/run-seconds": "2"}, restartPolicy="Never")
+        await w.phases(on_node_0="Succeeded", on_node_1="Failed")
+
+    virtual(body)
+
+
+# ---- trouble ---------------------------------------------------------------------------------------------------------
+
+
+class Trouble:
+    """Answers each n-th status write badly: a reset after the server has it, a conflict, or a reset before."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.seen = 0
+        self.kinds: list[str] = []
+
+    async def call(self, request: Request, nxt: Transport) -> Response:
+        if request.subresource != "status" or request.resource != "pods":
+            return await nxt.request(request)
+        self.seen += 1
+        if self.seen % self.every:
+            return await nxt.request(request)
+        kind = ("applied", "lost", "conflict", "unavailable")[len(self.kinds) % 4]
+        self.kinds.append(kind)
+        if kind == "applied":
+            await nxt.request(request)
+            raise Reset("the answer was lost")
+        if kind == "lost":
+            raise Reset("never arrived")
+        code, reason = (409, "Conflict") if kind == "conflict" else (503, "ServiceUnavailable")
+        body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
+        return Response(code, {"content-type": "application/json"}, orjson.dumps(body))
+
+    async def stream(self, request: Request, nxt: Transport) -> ByteStream:
+        return await nxt.stream(request)
+
+
+def test_lost_answers_and_conflicts_end_in_the_right_status() -> None:
+    trouble = Trouble(3)
+
+    async def body(w: World) -> None:
+        for number in range(12):
+            w.pod(f"j{number}", annotations={"sim.kruise.io/run-seconds": "2"}, restartPolicy="Never")
+        await w.until(lambda: all(w.phase(f"j{n}") == "Succeeded" for n in range(12)), timeout=120)
+        for number in range(12):
+            w.server.delete("pods", f"j{number}")
+        await w.until(lambda: all(w.phase(f"j{n}") == "gone" for n in range(12)))
+
+    virtual(body, middleware=(trouble,))
+    assert set(trouble.kinds) == {"applied", "lost", "conflict", "unavailable"}
+
+
+def test_a_user_who_writes_in_between_costs_a_read_and_nothing_is_lost() -> None:
+    class Meddler:
+        def __init__(self) -> None:
+            self.server: ApiServer | None = None
+            self.done = 0
+
+        async def call(self, request: Request, nxt: Transport) -> Response:
+            if request.subresource == "status" and request.resource == "pods" and self.done < 3 and self.server:
+                self.done += 1
+                self.server.patch("pods", request.name, {"metadata": {"labels": {"touched": str(self.done)}}})
+            return await nxt.request(request)
+
+        async def stream(self, request: Request, nxt: Transport) -> ByteStream:
+            return await nxt.stream(request)
+
+    meddler = Meddler()
+
+    async def body(w: World) -> None:
+        meddler.server = w.server
+        w.pod("a")
+        await w.phases(a="Running")
+        pod = w.get("a")
+        assert pod is not None and pod["metadata"]["labels"]["touched"] == "3"
+        assert w.agent.counts.conflicts == 3
+
+    virtual(body, middleware=(meddler,))
+
+
+# ---- control ---------------------------------------------------------------------------------------------------------
+
+
+def test_control_of_rules_pods_and_nodes() -> None:
+    async def body(w: World) -> None:
+        async def ask(method: str, path: str, body: Any = None, **query: str) -> tuple[int, Any]:
+            return await w.control.handle(method, path, query, b"" if body is None else orjson.dumps(body))
+
+        code, added = await ask("POST", "/nodes", {"count": 2, "labels": {"zone": "b"}})
+        assert code == 200 and added["names"] == ["node-2", "node-3"]
+        assert (await ask("POST", "/nodes", {"names": ["special"]}))[1]["names"] == ["special"]
+        node = w.server.get("nodes", "node-3", "")
+        assert node is not None and node["metadata"]["labels"]["zone"] == "b"
+
+        w.pod("a", restartPolicy="Never")
+        w.pod("b", "special", restartPolicy="Never")
+        await w.phases(a="Running", b="Running")
+        assert (await ask("POST", "/pods/default/a/exit", code="4"))[0] == 200
+        await w.phases(a="Failed")
+        assert (await ask("POST", "/pods/default/b/evict"))[0] == 200
+        await w.phases(b="Failed")
+
+        rule = {"pod": "c*", "settings": {"run-seconds": "1"}}
+        assert (await ask("PUT", "/rules", [rule]))[0] == 200
+        assert (await ask("POST", "/rules", {"pod": "cc", "settings": {"exit-code": "1"}}))[0] == 200
+        assert [r["pod"] for r in (await ask("GET", "/rules"))[1]] == ["c*", "cc"]
+        w.pod("c", restartPolicy="Never")
+        w.pod("cc", restartPolicy="Never")
+        await w.phases(c="Succeeded", cc="Failed")
+
+        status = (await ask("GET", "/status"))[1]
+        assert status["nodes"] == 5 and status["pods"] == {"Failed": 3, "Succeeded": 1}
+        assert status["status_writes"] == 8 and status["cpu_seconds"] > 0
+
+        for method, path, payload, wanted in (
+            ("POST", "/nodes/nobody/down", None, 404),
+            ("POST", "/pods/default/nobody/exit", None, 404),
+            ("GET", "/nothing", None, 404),
+            ("PUT", "/rules", {"pod": "x"}, 400),
+            ("POST", "/rules", {"settings": {"run-seconds": "x"}}, 400),
+            ("POST", "/nodes", {"count": "many"}, 400),
+            ("POST", "/nodes", {"count": -1}, 400),
+            ("POST", "/nodes", [1], 400),
+            ("DELETE", "/nodes/nobody", None, 404),
+        ):
+            assert (await ask(method, path, payload))[0] == wanted, (method, path)
+
+    virtual(body)
+
+
+def test_rules_reach_pods_that_run_already() -> None:
+    async def body(w: World) -> None:
+        w.pod("a", restartPolicy="Never")
+        await w.phases(a="Running")
+        w.agent.set_rules([Rule(settings={"run-seconds": "5"})])
+        await w.phases(a="Succeeded")
+
+    virtual(body)
+
+
+async def test_the_control_api_over_a_socket(tmp_path: Any) -> None:
+    import aiohttp
+
+    class Still(Control):
+        def __init__(self) -> None: ...
+
+        async def handle(self, method: str, path: str, query: Any = None, body: bytes = b"") -> tuple[int, Any]:
+            return 201, {"method": method, "path": path, "query": dict(query), "body": body.decode()}
+
+    async with served(Still(), ("127.0.0.1", 0)) as where:
+        assert isinstance(where, tuple)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"http://127.0.0.1:{where[1]}/nodes/a/down?power=true", data=b"x") as answer,
+        ):
+            assert answer.status == 201
+            assert await answer.json() == {
+                "method": "POST",
+                "path": "/nodes/a/down",
+                "query": {"power": "true"},
+                "body": "x",
+            }
+    async with served(Still(), str(tmp_path / "s")) as where:
+        assert where == str(tmp_path / "s")
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:80", "example.com:80", "127.0.0.1", "127.0.0.1:99999", "8.8.8.8:1", ""])
+def test_the_control_api_listens_on_loopback_only(text: str) -> None:
+    with pytest.raises(ConfigError, match="--control"):
+        parse_address(text)
+
+
+def test_addresses_of_the_control_api() -> None:
+    assert parse_address("localhost:0") == ("localhost", 0)
+    assert parse_address("[::1]:5") == ("::1", 5)
+    assert parse_address("unix:/x") == "/x"
+
+
+# ---- the process -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "names"),
+    [
+        (["--kubeconfig=/does/not/exist"], "/does/not/exist"),
+        (["--control=0.0.0.0:1"], "--control"),
+        (["--nodes=-1"], "--nodes"),
+        (["--lease-seconds=0"], "--lease-seconds"),
+        (["--log-level=loud"], "--log-level"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_exit_code_2(
+    argv: list[str], names: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nodes.main(argv) == 2
+    captured = capsys.readouterr().err.splitlines()
+    assert captured[-1].startswith("error: ") and names in captured[-1]
+
+
+def test_rules_from_a_file(tmp_path: Any) -> None:
+    path = tmp_path / "rules.json"
+    path.write_text('[{"pod": "a", "settings": {"exit-code": "1"}}]')
+    assert nodes.read_rules(path) == [Rule(pod="a", settings={"exit-code": "1"})]
+    assert nodes.read_rules(None) == []
+    for text in ("{", "{}", '[{"x": 1}]'):
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            nodes.read_rules(path)
+    with pytest.raises(ConfigError, match="missing"):
+        nodes.read_rules(tmp_path / "missing")
+
+
+def test_labels_of_nodes() -> None:
+    args = nodes.parser().parse_args(["--label=zone=a", "--label=empty=", "--cpu=2"])
+    shape = nodes.shape_of(args)
+    assert shape.labels == {"zone": "a", "empty": ""} and shape.cpu == "2"
+    with pytest.raises(ConfigError, match="--label"):
+        nodes.shape_of(nodes.parser().parse_args(["--label=zone"]))
+
+
+def test_addresses_are_distinct() -> None:
+    some = [0, 1, 255, 256, 65535, 65536, 1_000_000]
+    assert len({node_objects.address(n) for n in some} | {node_objects.pod_address(n) for n in some}) == 2 * len(some)
+    for number in some:
+        assert node_objects.pod_index(node_objects.pod_address(number)) == number
+    assert node_objects.pod_index(node_objects.address(5)) is None
+    assert node_objects.pod_index("fe80::1") is None
