@@ -28,6 +28,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final, Literal, NoReturn, TypeVar, TypeVarTuple, Unpack
 
+from kruise.runtime.clock import Clock
 from kruise.runtime.testing.tape import Tape
 
 T = TypeVar("T")
@@ -370,7 +371,7 @@ async def _settle(tasks: list[asyncio.Task[Any]]) -> None:
 
 
 async def eventually(
-    condition: Callable[[], object], clock: Any, timeout: float = 60.0, *, every: float = 0.05, what: str = ""
+    condition: Callable[[], object], clock: Clock, timeout: float = 60.0, *, every: float = 0.05, what: str = ""
 ) -> Any:
     """Wait until *condition* is true, and return what it returned (TST3).
 
