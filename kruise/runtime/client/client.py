@@ -68,7 +68,7 @@ class Write:
     key: Key
     uid: str
     version: str
-    """The resourceVersion that the server gave; ``""`` for a deletion, because the object may linger."""
+    """The resourceVersion that the server gave; ``""`` for a deletion after which the object is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +273,9 @@ class Client(Reader):
         key = obj.key
         if self.dry_run:
             log.info("dry run: delete", resource=str(resource), namespace=key.namespace, name=key.name)
+        version = ""
         try:
-            await self._rest.call(
+            answer = await self._rest.call(
                 "delete",
                 "DELETE",
                 resource,
@@ -282,10 +283,23 @@ class Client(Reader):
                 name=key.name,
                 query=self._defaults.query(manages_fields=False),
                 body=encode(options),
+                accept=METADATA_ONLY,
             )
         except NotFound:
             log.debug("already gone", resource=str(resource), namespace=key.namespace, name=key.name)
-        self._report(Write("delete", resource, key, obj.uid, ""))
+        else:
+            version = self._lingering(resource, obj, answer.body)
+        self._report(Write("delete", resource, key, obj.uid, version))
+
+    def _lingering(self, resource: Resource[Any], obj: Object, body: bytes) -> str:
+        """Return the version of an object whose deletion has begun and not ended; ``""`` when it is gone.
+
+        A pod has a grace period, and a finalizer may hold any object: to have seen that it is going is enough to plan
+        on. Waiting for its end would hold its owner back for as long as it lingers.
+        """
+        found = self._codecs.of(resource.partial()).read(body)
+        lingers = found.uid == obj.uid and found.terminating
+        return found.resource_version if lingers else ""
 
     async def mutate(
         self,

@@ -199,6 +199,21 @@ async def test_cli2_an_invalid_object_is_no_conflict() -> None:
             await client_of(script, guard).patch(PODS, POD, patch, kind=kind)
 
 
+@pytest.mark.parametrize(
+    ("uid", "going", "version"),
+    [("u1", True, "9"), ("u1", False, ""), ("u2", True, "")],
+    ids=["lingers", "gone at once", "another object"],
+)
+async def test_con2_a_deletion_that_lingers_is_reported_with_its_version(uid: str, going: bool, version: str) -> None:
+    meta: dict[str, Any] = {"name": "a", "namespace": "ns", "uid": uid, "resourceVersion": "9"}
+    if going:
+        meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    body = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
+    writes: list[Write] = []
+    await client_of(answering(ok(body))[0], writes=writes).delete(PODS, POD)
+    assert [w.version for w in writes] == [version]
+
+
 @pytest.mark.parametrize("disrupts", [False, True])
 async def test_cli2_delete_takes_the_object_and_its_version_when_it_disrupts(disrupts: bool) -> None:
     script, guard = answering(ok({"kind": "Status", "status": "Success"}))
