@@ -75,7 +75,7 @@ SHORT_WATCH: Final = 1.0
 class EventSink(Protocol):
     """Where the two events of an election go: a Recorder."""
 
-    def event(self, obj: Object, resource: Resource[Any], *, type: str, reason: str, action: str, note: str) -> None:  # noqa: A002 - the name in the API
+    def event(self, obj: Object, resource: Resource[Any], *, type: str, reason: str, action: str, note: str) -> None:
         """Take one event; never blocks."""
         ...
 
@@ -104,6 +104,9 @@ class Elector:
         self._found = asyncio.Event()
         self._watch_scope: asyncio.Timeout | None = None
         self._owed = False
+        self.on_lost: Callable[[LeadershipLost], None] | None = None
+        """Called at the moment at which the lease is lost; :meth:`run` raises only when the work has returned, and work
+        may ignore its cancellation."""
         self.term: Final = Term(options.name, options.durations, clock=clock, metrics=metrics)
         self._gauge = metrics.leader.labels(options.name)
         self._slow = metrics.leader_slowpath.labels(options.name)
@@ -233,7 +236,10 @@ class Elector:
     def _lose(self, reason: str) -> NoReturn:
         self.term.close()
         log.error("leader election lost", lease=self.options.name, reason=reason)
-        raise LeadershipLost(f"leader election lost: {reason}")
+        error = LeadershipLost(f"leader election lost: {reason}")
+        if self.on_lost is not None:
+            self.on_lost(error)
+        raise error
 
     async def _release(self) -> None:
         """Give the lease back; bounded by the renew deadline (LEA8)."""
