@@ -642,7 +642,7 @@ def test_lea15_lea8_a_standby_takes_over_and_its_queue_is_full() -> None:
             await eventually(lambda: len(seen["a"]) == 20, clock)
             second = group.create_task(b.run())
             await clock.sleep(10)
-            assert b.health.ready.all().ok, "a standby is ready (HEA4)"
+            assert b.health.ready.all().ok, "a standby is ready"
             assert not seen["b"] and not b.leading
             lists = sum(1 for c in server.log.calls if c.actor == "b" and "/configmaps" in c.path)
             at = clock.monotonic()
@@ -780,6 +780,34 @@ def test_hea3_a_stop_fails_readiness_before_it_stops_anything() -> None:
         assert ready_at_end == [False]
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hea4_man1_a_standby_is_ready_in_any_order_of_callbacks(seed: int) -> None:
+    async def main(clock: VirtualClock) -> None:
+        server = api(clock)
+        managers = [make(server, clock, f"m{n}", seed=n) for n in range(2)]
+        seen: list[Key] = []
+
+        async def reconcile(key: Key) -> Result:
+            seen.append(key)
+            return Done()
+
+        for manager in managers:
+            manager.add(Builder(manager, "maps").for_(MAPS).build(reconcile))
+        server.create(MAPS, {"metadata": {"name": "a"}})
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(manager.run()) for manager in managers]
+            await eventually(lambda: all(m.health.ready.all().ok for m in managers), clock)
+            await eventually(lambda: seen, clock)
+            assert [m.leading for m in managers].count(True) == 1
+            await clock.sleep(30)
+            assert all(m.health.ready.all().ok and m.health.alive.all().ok for m in managers)
+            assert len(seen) == 1, "one of them reconciles"
+            for manager, task in zip(managers, tasks, strict=True):
+                await stopped(manager, task)
+
+    run_virtual(main, seed=seed, pick="random")
 
 
 def test_hea2_the_checks_of_the_runtimes_own_parts_exist() -> None:
