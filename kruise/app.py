@@ -19,9 +19,9 @@ from kruise.runtime.clock import Clock, Random
 from kruise.runtime.controller import RateLimiter as QueueLimiter
 from kruise.runtime.controller import default_limiter
 from kruise.runtime.log import get_logger
-from kruise.runtime.manager.manager import Manager, ManagerOptions
 from kruise.runtime.manager.debug import DebugOptions
 from kruise.runtime.manager.lease import Durations
+from kruise.runtime.manager.manager import Manager, ManagerOptions
 from kruise.runtime.manager.metrics_server import MetricsOptions
 from kruise.runtime.metrics import Metrics
 

@@ -37,6 +37,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from kruise.runtime.cache.consistency import ConsistencyTracker
+from kruise.runtime.client.window import write_owner
 from kruise.runtime.clock import Clock, Random, new_uuid
 from kruise.runtime.controller.access import Access
 from kruise.runtime.controller.queue import Item, Queue
@@ -274,6 +275,8 @@ class Controller:
         live = self.tracker is not None and self.tracker.expired(key)
         context = ReconcileContext(self.name, key, new_uuid(self._rng), live, self.tracker)
         token = current.set(context)
+        # The write window is shared round robin by owner, so that one large object does not hold up the small ones.
+        share = write_owner.set(f"{self.name}/{key}")
         self._active.inc()
         try:
             with bound(**self._bound(context)):
@@ -283,6 +286,7 @@ class Controller:
                     log.warning("a reconcile was slow", seconds=round(took, 3), result=outcome)
             self._total[outcome].inc()
         finally:
+            write_owner.reset(share)
             current.reset(token)
             self._active.dec()
             self._time.observe(self._clock.monotonic() - began)
