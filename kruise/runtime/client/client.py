@@ -256,8 +256,8 @@ class Client(Reader):
         *,
         disrupts: bool = False,
         propagation: Literal["Foreground", "Background", "Orphan"] | None = None,
-    ) -> None:
-        """Delete this very object; with *disrupts* only in this very version.
+    ) -> bool:
+        """Delete this very object; with *disrupts* only in this very version. Tell whether it was still there.
 
         *disrupts* is for whatever takes a working pod down, or was decided by more than the object's existence. An
         object that is gone already is no error. Raises Conflict when another one has its name, or when it has changed.
@@ -273,7 +273,7 @@ class Client(Reader):
         key = obj.key
         if self.dry_run:
             log.info("dry run: delete", resource=str(resource), namespace=key.namespace, name=key.name)
-        version = ""
+        version, there = "", True
         try:
             answer = await self._rest.call(
                 "delete",
@@ -286,10 +286,12 @@ class Client(Reader):
                 accept=METADATA_ONLY,
             )
         except NotFound:
+            there = False
             log.debug("already gone", resource=str(resource), namespace=key.namespace, name=key.name)
         else:
             version = self._lingering(resource, obj, answer.body)
         self._report(Write("delete", resource, key, obj.uid, version))
+        return there
 
     def _lingering(self, resource: Resource[Any], obj: Object, body: bytes) -> str:
         """Return the version of an object whose deletion has begun and not ended; ``""`` when it is gone.

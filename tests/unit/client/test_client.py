@@ -210,7 +210,7 @@ async def test_con2_a_deletion_that_lingers_is_reported_with_its_version(uid: st
         meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     body = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
     writes: list[Write] = []
-    await client_of(answering(ok(body))[0], writes=writes).delete(PODS, POD)
+    assert await client_of(answering(ok(body))[0], writes=writes).delete(PODS, POD)
     assert [w.version for w in writes] == [version]
 
 
@@ -228,7 +228,7 @@ async def test_cli2_delete_takes_the_object_and_its_version_when_it_disrupts(dis
 
 async def test_cli2_deleting_what_is_gone_is_done_and_another_object_is_a_conflict() -> None:
     writes: list[Write] = []
-    await client_of(answering(refused(404, "NotFound"))[0], writes=writes).delete(PODS, POD)
+    assert not await client_of(answering(refused(404, "NotFound"))[0], writes=writes).delete(PODS, POD)
     assert [w.uid for w in writes] == ["u1"]
     with pytest.raises(Conflict):
         await client_of(answering(refused(409, "Conflict"))[0], writes=writes).delete(PODS, POD)
