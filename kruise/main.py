@@ -21,8 +21,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import prometheus_client
-
 from kruise import __version__, app
 from kruise.config import help_text, parse_options, print_config, print_flags
 from kruise.options import Options
@@ -33,6 +31,7 @@ from kruise.runtime.clock import SystemClock, system_random
 from kruise.runtime.errors import ConfigError, Forbidden, LeadershipLost, RuntimeFault
 from kruise.runtime.manager.manager import Manager
 from kruise.runtime.manager.process import loop_factory
+from kruise.runtime.metrics import switch_off_created_series
 
 __all__ = ["main", "run", "version_text"]
 
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None, env: Mapping[str, str] | None = None
     logger = log.get_logger("main")
     for text in warnings:
         logger.warning(text)
-    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    switch_off_created_series()
     try:
         with asyncio.Runner(loop_factory=loop_factory(fast=options.event_loop != "asyncio")) as runner:
             if options.event_loop == "uvloop" and "uvloop" not in type(runner.get_loop()).__module__:

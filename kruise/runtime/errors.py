@@ -30,6 +30,8 @@
     ├── LeadershipLost                the lease is gone
     ├── QueueClosed                   the work queue was shut down
     ├── ConfigError                   an option or a kubeconfig is wrong; names it and the rule
+    ├── CacheMutated                  somebody changed a cached object (cache/mutation.py; on in tests)
+    ├── CacheInconsistent             a cache differs from a fresh list (cache/detector.py; on in tests)
     └── TerminalError                 the only way for a reconciler to say "do not retry"
 
 Guarantees: ERR1 (:func:`classify` is total), ERR2 (an ApiError carries the whole Status), ERR3 (Forbidden prints the
