@@ -89,11 +89,7 @@ class AuditLog:
         """Return the present end, to be given to :meth:`entries`."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def entries(self, user_agent: str = "", *, since: int = 0) -> Iterator[Entry]:
-        """Yield the entries after the mark *since* whose user agent begins with *user_agent*.
-
-        A watch appears twice, when it begins (stage ``ResponseStarted``) and when it ends.
-        """
+    def _lines(self, since: int) -> Iterator[bytes]:
         if not self.path.exists():
             return
         with self.path.open("rb") as log:
@@ -101,9 +97,22 @@ class AuditLog:
             for line in log:
                 if not line.endswith(b"\n"):
                     return
-                entry = parse(line.decode())
-                if entry is not None and entry.user_agent.startswith(user_agent):
-                    yield entry
+                yield line
+
+    def raw(self, *, since: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield the events of the log after the mark *since*, as the API server wrote them."""
+        for line in self._lines(since):
+            yield json.loads(line)
+
+    def entries(self, user_agent: str = "", *, since: int = 0) -> Iterator[Entry]:
+        """Yield the entries after the mark *since* whose user agent begins with *user_agent*.
+
+        A watch appears twice, when it begins (stage ``ResponseStarted``) and when it ends.
+        """
+        for line in self._lines(since):
+            entry = parse(line.decode())
+            if entry is not None and entry.user_agent.startswith(user_agent):
+                yield entry
 
     def counts(self, user_agent: str = "", *, since: int = 0) -> Counter[str]:
         """Return how many requests of each kind (:attr:`Entry.what`) were answered."""
