@@ -25,14 +25,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, Self
 
 from kruise import __version__
 from kruise.runtime.client.answers import ListPage, check_json, error_of, read_page
 from kruise.runtime.client.deadline import DeadlineStream
-from kruise.runtime.client.fence import Fence
+from kruise.runtime.client.fence import Fence, within
 from kruise.runtime.client.limiter import RateLimiter
 from kruise.runtime.client.notices import Notices
 from kruise.runtime.client.retry import outcome_unknown, retry_delay
@@ -40,7 +39,7 @@ from kruise.runtime.client.transport import ByteStream, Pool, Request, Response,
 from kruise.runtime.client.window import Slot, WriteWindow, write_owner
 from kruise.runtime.client.wire import describe, make_request, selectors
 from kruise.runtime.clock import Clock, Random
-from kruise.runtime.errors import BadFrame, Fenced, TransportError, UnknownOutcome
+from kruise.runtime.errors import BadFrame, Fenced, Timeout, TransportError, UnknownOutcome
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Resource
 
@@ -343,7 +342,8 @@ class Rest:
                 seconds = await self._limiter.acquire()
                 if self._metrics.limiter_duration is not None:
                     self._metrics.limiter_duration.labels(request.method, self.host).observe(seconds)
-            response = await self._try(self._fenced(request), slot)
+            self._check_fence(request)
+            response = await self._try(request, slot)
             if response.status < 300:
                 return response
             error = error_of(response, request, now=self._clock.now())
@@ -360,21 +360,26 @@ class Rest:
             await self._clock.sleep(delay)
             waited += delay
 
-    def _fenced(self, request: Request) -> Request:
+    def _check_fence(self, request: Request) -> None:
         if self.fence is None or not request.mutating:
-            return request
+            return
         self.fence.check()
         left = self.fence.deadline()
-        if left is None or left >= request.timeout:
-            return request
-        if left <= 0:
+        if left is not None and left <= 0:
             raise Fenced(f"{describe(request)}: not sent, the term is over")
-        return dataclasses.replace(request, timeout=left)
+
+    async def _within_term(self, request: Request) -> Response:
+        if self.fence is None or not request.mutating:
+            return await self.transport.request(request)
+        try:
+            return await within(self.fence, request.timeout, self.transport.request(request))
+        except TimeoutError as error:
+            raise Timeout(f"{describe(request)}: no answer before the end of the term") from error
 
     async def _try(self, request: Request, slot: Slot | None) -> Response:
         begun = self._clock.monotonic()
         try:
-            response = await self.transport.request(request)
+            response = await self._within_term(request)
         except TransportError as error:
             self._answered(request, slot, 0, begun)
             if request.mutating and error.sent:

@@ -617,7 +617,6 @@ def test_cli9_a_mutating_call_needs_the_fence_and_a_read_does_not() -> None:
         script = Script()
         rest = rest_on(script, clock).named("c", fence=Term(clock, clock.boottime() + 10))
         await patch(rest)
-        assert script.seen[0].timeout == pytest.approx(15.0)
         clock.suspend(10.5)
         with pytest.raises(e.Fenced):
             await patch(rest)
@@ -649,6 +648,38 @@ def test_cli9_the_fence_is_asked_at_dispatch_not_while_waiting_for_a_slot() -> N
             with pytest.raises(e.Fenced):
                 await patch(fenced)
         assert len(script.seen) == 1
+
+    virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("renewed_at", "answered_at", "known"), [(None, 20.0, False), (8.0, 20.0, True), (8.0, 40.0, False)]
+)
+def test_lea7_a_write_on_the_wire_ends_with_the_term_and_each_renewal_moves_the_end(
+    renewed_at: float | None, answered_at: float, known: bool
+) -> None:
+    """Rule 21: renew deadline (10 s) plus lease gap (5 s), moved by each renewal, at most 30 s in all."""
+
+    async def main(clock: VirtualClock) -> None:
+        term = Term(clock, clock.boottime() + 10)
+        begun = clock.monotonic()
+
+        async def renew() -> None:
+            while renewed_at is not None:
+                await clock.sleep(renewed_at)
+                term.until = clock.boottime() + 10
+
+        rest = rest_on(Script(clock=clock, seconds=answered_at), clock).named("c", fence=term)
+        async with asyncio.TaskGroup() as tasks:
+            renewals = tasks.create_task(renew())
+            try:
+                await patch(rest)
+            except e.UnknownOutcome:
+                assert not known
+                assert clock.monotonic() - begun == pytest.approx(15.0 if renewed_at is None else 30.0, abs=0.1)
+            else:
+                assert known
+            renewals.cancel()
 
     virtual(main)
 
