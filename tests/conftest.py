@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import io
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
+
+from kruise.runtime import log
 
 
 def _sockets() -> set[str]:
@@ -29,6 +34,25 @@ async def _no_leaked_task() -> AsyncIterator[None]:
     yield
     left = [t for t in asyncio.all_tasks() - before if t is not asyncio.current_task() and not t.done()]
     assert not left, f"tasks left behind: {[t.get_coro() for t in left]}"
+
+
+class _Stderr(io.TextIOBase):
+    """Whatever standard error is when a line is written; pytest replaces it for each test."""
+
+    def write(self, text: str, /) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logging() -> Iterator[None]:
+    """Log to the standard error of this test; what a test configures ends with it."""
+    log.configure(level="debug", stream=_Stderr())
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(autouse=True)
