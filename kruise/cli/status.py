@@ -23,7 +23,7 @@ from kruise.apis.core import NODES, PODS
 from kruise.cli.cluster import Cluster, add_connection_flags, connect
 from kruise.controllers.broadcastjob.explain import explain
 from kruise.controllers.broadcastjob.status import wire
-from kruise.controllers.broadcastjob.view import InvalidTemplateError, View
+from kruise.controllers.broadcastjob.view import View
 from kruise.controllers.common.reasons import Decision, Reason
 from kruise.runtime.errors import ConfigError, NotFound, RuntimeFault
 from kruise.runtime.objects import Key, Unreadable
@@ -97,15 +97,12 @@ async def observe(cluster: Cluster, key: Key) -> tuple[BroadcastJob, View]:
     selector = f"{LABEL_CONTROLLER_UID}={job.metadata.uid}"
     pods = await live.list(PODS, namespace=key.namespace, label_selector=selector)
     nodes = [n for n in await live.list(NODES) if not isinstance(n, Unreadable)]
-    try:
-        return job, View.of(job, sorted(nodes, key=lambda n: n.key), pods)
-    except InvalidTemplateError as error:
-        raise RuntimeFault(f"{BROADCASTJOBS} {key}: {error}; correct the field") from error
+    return job, View.of(job, sorted(nodes, key=lambda n: n.key), pods)
 
 
 def exit_code(job: BroadcastJob) -> int:
-    """Return 2 for a job that failed or does not get on, else 0."""
-    if job.status.phase == "failed":
+    """Return 2 for a job that failed, ended with failed pods, or does not get on, else 0."""
+    if job.status.phase == "failed" or (job.status.phase == "completed" and job.status.failed):
         return DEGRADED
     moving = next((c for c in job.status.conditions if c.type == PROGRESSING), None)
     waits = (Reason.PAUSED, Reason.JOB_COMPLETE, Reason.ALL_NODES_DONE)
@@ -125,6 +122,7 @@ def as_json(job: BroadcastJob, view: View) -> str:
                     "node": slot.name,
                     "pod": slot.pod.key.name if slot.pod is not None else "",
                     "reason": decision.reason,
+                    **({"taint": decision.detail["taint"]} if "taint" in decision.detail else {}),
                     "evidence": decision.evidence,
                     "since": decision.since or "",
                     "unblockedBy": decision.unblocked_by,
@@ -148,7 +146,7 @@ def as_table(job: BroadcastJob, view: View) -> str:
         f"{c.type}={c.status} {c.reason}: {c.message}" for c in status.conditions if c.type in ("Failed", PROGRESSING)
     ]
     found = list(explain(job, view))
-    counts = Counter(decision.reason for _, decision in found)
+    counts = Counter(_label(decision) for _, decision in found)
     if counts:
         lines += [
             "",
@@ -158,7 +156,7 @@ def as_table(job: BroadcastJob, view: View) -> str:
     if failing:
         rows = [("NODE", "REASON", "EXIT CODE", "EVIDENCE", "UNBLOCKED BY")]
         rows += [
-            (slot.name, str(d.reason), d.detail.get("exitCode", "-"), d.evidence, d.unblocked_by)
+            (slot.name, _label(d), d.detail.get("exitCode", "-"), d.evidence, d.unblocked_by)
             for slot, d in failing[:_SHOWN]
         ]
         lines += ["", *_columns(rows)]
@@ -167,8 +165,13 @@ def as_table(job: BroadcastJob, view: View) -> str:
     return "\n".join(lines)
 
 
-def _row(reason: Reason, count: int, found: list[tuple[Any, Decision]]) -> tuple[str, ...]:
-    return str(count), str(reason), ", ".join([slot.name for slot, d in found if d.reason is reason][:3])
+def _label(decision: Decision) -> str:
+    taint = decision.detail.get("taint")
+    return f"{decision.reason}({taint})" if taint else str(decision.reason)
+
+
+def _row(label: str, count: int, found: list[tuple[Any, Decision]]) -> tuple[str, ...]:
+    return str(count), label, ", ".join([slot.name for slot, d in found if _label(d) == label][:3])
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -155,19 +155,22 @@ class World:
 
     async def delete(
         self, resource: Resource[Any], obj: Object, *, disrupts: bool = False, propagation: str | None = None
-    ) -> None:
+    ) -> bool:
         assert disrupts
         if resource is BROADCASTJOBS:
             assert propagation == "Background"
             if self.faults.get("jobDelete"):
                 raise fault(self.faults["jobDelete"])
             self.job, self.job_deleted = None, True
-            return
+            return True
         kind = (self.faults.get("delete") or {}).get(obj.metadata.name)
+        if kind == "notFound":
+            return False
         if kind is not None:
             raise fault(kind)
         self.deleted.append(obj.metadata.name)
         self.pods[obj.key]["metadata"]["deletionTimestamp"] = "2026-03-05T10:00:00Z"
+        return True
 
     async def patch_status(self, resource: Resource[Any], obj: Object, status: dict[str, Any]) -> None:
         assert resource is BROADCASTJOBS and self.job is not None

@@ -248,8 +248,20 @@ def _lacking(demand: Demand, allocatable: Mapping[str, str | int | float]) -> Mi
 
 
 def _whole(text: str | float | None) -> int:
-    return 0 if text is None else _quantity(text, "allocatable").value()
+    amount = _offered(text)
+    return 0 if amount is None else amount.value()
 
 
 def _milli(text: str | float | None) -> int:
-    return 0 if text is None else _quantity(text, "allocatable").milli_value()
+    amount = _offered(text)
+    return 0 if amount is None else amount.milli_value()
+
+
+def _offered(text: str | float | None) -> Quantity | None:
+    """Return what a node offers; what cannot be read is not offered: one odd node must not stop a job."""
+    if text is None:
+        return None
+    try:
+        return Quantity.parse(str(text))
+    except ValueError:
+        return None

@@ -11,17 +11,18 @@ What this does not do: nothing is stored, and nothing is decided here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from kruise.apis.broadcastjob import BroadcastJob
+from kruise.apis.broadcastjob import COMPLETE, PHASE_FAILED, PHASE_PAUSED, PROGRESSING, BroadcastJob
 from kruise.apis.core import ContainerStatus, Pod
-from kruise.controllers.broadcastjob.plan import is_over
+from kruise.controllers.broadcastjob.plan import is_over, parallelism
 from kruise.controllers.broadcastjob.view import NodeSlot, PodClass, PodView, View
 from kruise.controllers.common.reasons import Decision, Reason
 from kruise.runtime.objects import Unreadable
 
 __all__ = ["explain"]
 
-_FIX = {
+_FIX: Final = {
     Reason.NODE_CORDONED: "kubectl uncordon, or a toleration of node.kubernetes.io/unschedulable",
     Reason.TAINT_NOT_TOLERATED: "a toleration in spec.template.spec.tolerations, or removing the taint",
     Reason.NODE_AFFINITY_MISMATCH: "node labels, or the template's nodeSelector, affinity and nodeName",
@@ -35,7 +36,13 @@ _FIX = {
     Reason.POD_UNREADABLE: "repairing or deleting the pod",
     Reason.POD_TERMINATING: "the end of the pod's grace period",
     Reason.POD_FAILED: "deleting the failed pod, which runs the work again",
+    Reason.INVALID_SPEC: "correcting the field",
+    Reason.ADMISSION_DENIED: "a template that the policy allows, or another policy",
+    Reason.QUOTA_EXCEEDED: "room in the ResourceQuota of the namespace",
+    Reason.NAME_CONFLICT: "deleting the foreign object that has the pod's name",
+    Reason.POD_PENDING: "the next pass of the manager; is one running?",
 }
+_REFUSED: Final = (Reason.ADMISSION_DENIED, Reason.QUOTA_EXCEEDED, Reason.NAME_CONFLICT)
 
 
 def explain(job: BroadcastJob, view: View) -> Iterator[tuple[NodeSlot, Decision]]:
@@ -50,22 +57,38 @@ def _explain(job: BroadcastJob, view: View, slot: NodeSlot) -> Decision:
     if pod is not None:
         return _explain_pod(slot, pod, subject)
     if slot.misfit is not None:
-        return Decision(
-            slot.misfit.reason, subject, slot.misfit.text, unblocked_by=_FIX[slot.misfit.reason], detail=_detail(slot)
-        )
-    if is_over(job):
-        return Decision(Reason.JOB_COMPLETE, subject, "the job ended before this node got a pod", detail=_detail(slot))
+        reason, detail = slot.misfit.reason, _detail(slot)
+        if slot.misfit.taint:
+            detail["taint"] = slot.misfit.taint
+        return Decision(reason, subject, slot.misfit.text, unblocked_by=_FIX[reason], detail=detail)
+    reason, text = _no_pod(job, view)
+    return Decision(reason, subject, text, unblocked_by=_FIX.get(reason, ""), detail=_detail(slot))
+
+
+def _no_pod(job: BroadcastJob, view: View) -> tuple[Reason, str]:
+    """Return why an eligible node has no pod."""
+    progress = next((c for c in job.status.conditions if c.type == PROGRESSING), None)
+    said = progress.reason if progress is not None else ""
+    if is_over(job) or job.status.phase == PHASE_FAILED:
+        if any(c.type == COMPLETE and c.status == "True" for c in job.status.conditions):
+            return Reason.JOB_COMPLETE, "the job is complete, and this node has no pod of it any more"
+        if said == Reason.DEADLINE_EXCEEDED:
+            return Reason.DEADLINE_EXCEEDED, "the deadline ended the job before this node was done"
+        return Reason.JOB_FAILED, "the job failed before this node was done"
     if job.spec.paused:
-        return Decision(
-            Reason.PAUSED, subject, "spec.paused is set", unblocked_by=_FIX[Reason.PAUSED], detail=_detail(slot)
-        )
-    if job.status.phase == "paused":
-        text = f"{view.failed} pods failed and failurePolicy.type is Pause"
-        return Decision(Reason.JOB_PAUSED, subject, text, unblocked_by=_FIX[Reason.JOB_PAUSED], detail=_detail(slot))
-    text = f"{view.count(PodClass.ACTIVE)} pods are active, parallelism is {job.spec.parallelism}"
-    return Decision(
-        Reason.PARALLELISM_LIMIT, subject, text, unblocked_by=_FIX[Reason.PARALLELISM_LIMIT], detail=_detail(slot)
-    )
+        return Reason.PAUSED, "spec.paused is set"
+    if job.status.phase == PHASE_PAUSED and view.failed:
+        return Reason.JOB_PAUSED, f"{view.failed} pods failed and failurePolicy.type is Pause"
+    try:
+        limit = parallelism(job, view.desired)
+    except ValueError as error:
+        return Reason.INVALID_SPEC, f"spec.parallelism: {error}"
+    active = view.count(PodClass.ACTIVE)
+    if active >= limit:
+        return Reason.PARALLELISM_LIMIT, f"{active} pods are active, parallelism is {job.spec.parallelism}"
+    if progress is not None and said in _REFUSED:
+        return Reason(said), progress.message
+    return Reason.POD_PENDING, "the pod is not created yet"
 
 
 def _explain_pod(slot: NodeSlot, view: PodView, subject: str) -> Decision:

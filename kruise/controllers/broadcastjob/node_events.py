@@ -21,7 +21,7 @@ from kruise.controllers.broadcastjob.eligibility import fits
 from kruise.controllers.broadcastjob.view import InvalidTemplateError, Template
 from kruise.runtime.objects import Key
 
-__all__ = ["TemplateCache", "affected", "same_node"]
+__all__ = ["TemplateCache", "affected", "same_for_pods", "same_node"]
 
 
 class TemplateCache:
@@ -77,19 +77,27 @@ def _fits(template: Template, node: Node, *, by_scheduler: bool) -> bool:
 
 
 def same_node(old: Node, new: Node) -> bool:
-    """Tell whether nothing changed that a job could care about."""
-    if {c.type for c in old.status.conditions if c.status == "True"} != {
-        c.type for c in new.status.conditions if c.status == "True"
-    }:
-        return False
+    """Tell whether nothing changed for which OpenKruise looks at a node."""
+    return (
+        _true_conditions(old) == _true_conditions(new)
+        and old.metadata.annotations == new.metadata.annotations
+        and old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+        and same_for_pods(old, new)
+    )
+
+
+def same_for_pods(old: Node, new: Node) -> bool:
+    """Tell whether every pod fits the new node exactly if it fits the old one."""
     return (
         old.spec == new.spec
         and old.metadata.uid == new.metadata.uid
         and old.metadata.labels == new.metadata.labels
-        and old.metadata.annotations == new.metadata.annotations
-        and old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
         and _same_amounts(old.status.allocatable, new.status.allocatable)
     )
+
+
+def _true_conditions(node: Node) -> set[str]:
+    return {c.type for c in node.status.conditions if c.status == "True"}
 
 
 def _same_amounts(old: Mapping[str, str | int | float], new: Mapping[str, str | int | float]) -> bool:
@@ -97,4 +105,7 @@ def _same_amounts(old: Mapping[str, str | int | float], new: Mapping[str, str | 
         return True
     if old.keys() != new.keys():
         return False
-    return all(Quantity.parse(str(old[name])) == Quantity.parse(str(new[name])) for name in old)
+    try:
+        return all(Quantity.parse(str(old[name])) == Quantity.parse(str(new[name])) for name in old)
+    except ValueError:
+        return False  # what cannot be read is compared as it is written

@@ -19,6 +19,8 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Final
 
+from msgspec.structs import replace as _with
+
 from kruise.apis.broadcastjob import (
     COMPLETE,
     FAIL_FAST,
@@ -30,6 +32,7 @@ from kruise.apis.broadcastjob import (
     PHASE_FAILED,
     PHASE_PAUSED,
     PHASE_RUNNING,
+    PROGRESSING,
     BroadcastJob,
     BroadcastJobStatus,
     JobCondition,
@@ -41,19 +44,35 @@ from kruise.controllers.common.reasons import Reason
 from kruise.runtime.clock import format_time, parse_time
 from kruise.runtime.objects import Unreadable
 
-__all__ = ["Ending", "Plan", "PlannedEvent", "Results", "Settled", "plan", "settle"]
+__all__ = [
+    "Ending",
+    "Plan",
+    "PlannedEvent",
+    "Results",
+    "Settled",
+    "is_over",
+    "parallelism",
+    "plan",
+    "settle",
+    "unreadable_events",
+]
 
 NORMAL: Final = "Normal"
 WARNING: Final = "Warning"
 
 FAIL_FAST_REASON: Final = "failed pod is found"
 """The event reason as OpenKruise writes it, spaces included."""
+DEADLINE_REASON: Final = "DeadlineExceeded"
 FAIL_FAST_TEXT: Final = "failure policy is FailurePolicyTypeFailFast and failed pod is found"
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedEvent:
-    """An event on the job. One that describes a state is ``lasting``: it is reported when the state begins."""
+    """An event on the job.
+
+    One that describes a state is ``lasting``: it is reported when the state begins. Every other one belongs to a change
+    of the status, and is reported once that is written.
+    """
 
     type: str
     reason: str
@@ -102,13 +121,10 @@ class Results:
 
     created: int = 0
     deleted: int = 0
-    gone: int = 0
-    """Pods that were to be deleted and are no longer there."""
+    stopped: int = 0
+    """Active pods that the deletions ended; those that were gone already count here, and not as deleted."""
     refusals: tuple[tuple[str, Exception], ...] = ()
-    """(node, error) of creations that did not succeed."""
-
-
-NOTHING: Final = Results()
+    """(node, error) of the nodes whose pod could not be created, now or before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +152,8 @@ def plan(job: BroadcastJob, view: View, now: float) -> Plan:
     start = job.status.start_time or format_time(now)
     if job.status.phase == PHASE_FAILED:
         # Reached by type Never, or when the conditions were lost: no creation ever again (B5).
-        return Plan(Ending.OVER, deletes=tuple(view.active_pods()), start_time=start)
-    events = list(_unreadable(view))
+        return Plan(Ending.OVER, deletes=_active(view), start_time=start)
+    events = list(unreadable_events(view))
     due = _deadline(job, start, now)
     if job.spec.paused and job.status.phase != PHASE_COMPLETED:
         return Plan(Ending.PAUSED, events=tuple(events), start_time=start)
@@ -164,7 +180,7 @@ def plan(job: BroadcastJob, view: View, now: float) -> Plan:
         return replace(
             base,
             ending=Ending.FAILED,
-            deletes=tuple(view.active_pods()),
+            deletes=_active(view),
             failure=FAIL_FAST_REASON,
             message=FAIL_FAST_TEXT,
         )
@@ -172,14 +188,20 @@ def plan(job: BroadcastJob, view: View, now: float) -> Plan:
         return replace(
             base,
             ending=Ending.FAILED,
-            deletes=tuple(view.active_pods()),
-            failure="DeadlineExceeded",
+            deletes=_active(view),
+            failure=DEADLINE_REASON,
             message=f"Job {job.key} was active longer than specified deadline",
         )
     return _advance(job, view, replace(base, next_check=due))
 
 
-def _unreadable(view: View) -> tuple[PlannedEvent, ...]:
+def _active(view: View) -> tuple[PodView, ...]:
+    """Return the pods that the end of the job takes down, but for those whose last deletion failed a moment ago."""
+    return tuple(p for p in view.active_pods() if not view.waits(p))
+
+
+def unreadable_events(view: View) -> tuple[PlannedEvent, ...]:
+    """Return the event that tells of pods that cannot be decoded, if there are any."""
     pods = view.unreadable_pods()
     if not pods:
         return ()
@@ -192,14 +214,16 @@ def _unreadable(view: View) -> tuple[PlannedEvent, ...]:
 
 def _advance(job: BroadcastJob, view: View, base: Plan) -> Plan:
     """Evict what no longer fits, and fill the room that parallelism leaves."""
-    evicted = tuple(slot.pods[-1] for slot in view.evicting())
-    base = replace(base, deletes=evicted)
+    evicted = tuple(slot.pods[-1] for slot in view.evicting() if not view.waits(slot.pods[-1]))
+    base = replace(base, deletes=evicted, error=view.problem)
+    if view.problem:
+        return base
     if job.terminating or job.status.phase == PHASE_COMPLETED or not view.candidates or view.unplaced_unreadable:
         return base  # a phase that is an end creates nothing, also when its condition was lost (B5)
     try:
         limit = parallelism(job, view.desired)
     except ValueError as error:
-        return replace(base, error=f"spec.parallelism: {error}", withheld=view.candidates)
+        return replace(base, error=f"spec.parallelism: {error}")
     active = view.count(PodClass.ACTIVE)
     leaving = sum(1 for p in evicted if p.kind is PodClass.ACTIVE)
     room = limit - (active - leaving)
@@ -208,7 +232,7 @@ def _advance(job: BroadcastJob, view: View, base: Plan) -> Plan:
         text = "Number of active pods exceed parallelism limit"
         events = (*events, PlannedEvent(WARNING, "TooManyActivePods", text, lasting=True))
     creates = tuple(view.first_candidates(max(0, room)))
-    withheld = view.candidates - len(creates)
+    withheld = view.ready_candidates - len(creates)
     return replace(base, creates=creates, events=events, room=max(0, limit - active), withheld=withheld)
 
 
@@ -232,7 +256,7 @@ def _deadline(job: BroadcastJob, start: str, now: float) -> float | None:
 def _over(job: BroadcastJob, view: View, now: float) -> Plan:
     failed = any(c.type == FAILED and c.status == "True" for c in job.status.conditions)
     # Upstream leaks the pods whose delete failed in the pass that ended the job.
-    survivors = tuple(view.active_pods()) if failed else ()
+    survivors = _active(view) if failed else ()
     ttl = job.spec.completion_policy.ttl_seconds_after_finished
     ended = parse_time(job.status.completion_time)
     if ttl is None or ended is None or job.terminating:
@@ -247,15 +271,10 @@ def settle(job: BroadcastJob, view: View, done: Plan, results: Results, now: flo
     """Return the status of *job* after the actions of *done* ended as *results*."""
     if done.ending is Ending.OVER and is_over(job):
         return _settle_over(job, view, done, results)
-    active, failed = view.count(PodClass.ACTIVE), view.failed
-    ending_now = done.ending in (Ending.FAILED, Ending.OVER)
-    stopped = results.deleted + results.gone
-    if ending_now:
+    active, failed = view.count(PodClass.ACTIVE) - results.stopped, view.failed
+    if done.ending in (Ending.FAILED, Ending.OVER):
         # The pods that the end of the job takes down count as failed (spec/broadcastjob 6.7).
-        active -= stopped
         failed += results.deleted
-    elif stopped:
-        active -= min(stopped, sum(1 for p in done.deletes if p.kind is PodClass.ACTIVE))
     status = BroadcastJobStatus(
         conditions=job.status.conditions,
         start_time=done.start_time,
@@ -263,12 +282,12 @@ def settle(job: BroadcastJob, view: View, done: Plan, results: Results, now: flo
         active=max(0, active) + results.created,
         succeeded=view.count(PodClass.SUCCEEDED),
         failed=failed,
-        desired=view.desired,
+        desired=view.desired if not view.problem else max(view.desired, job.status.desired),
         phase=job.status.phase or PHASE_RUNNING,
         observed_generation=max(job.metadata.generation, job.status.observed_generation),
     )
     stamp = format_time(now)
-    events: list[PlannedEvent] = []
+    events = [e for e in done.events if not e.lasting]
     next_check = done.next_check
     if done.ending is Ending.PAUSED and status.phase in (PHASE_RUNNING, PHASE_PAUSED):
         status = _with(status, phase=PHASE_PAUSED)
@@ -279,7 +298,7 @@ def settle(job: BroadcastJob, view: View, done: Plan, results: Results, now: flo
     elif done.ending is Ending.RUNNING:
         if status.phase == PHASE_PAUSED:
             status = _with(status, phase=PHASE_RUNNING)
-        if _complete(job, view, results):
+        if not done.error and _complete(job, view, results):
             text = f"Job completed, {status.succeeded} pods succeeded, {status.failed} pods failed"
             status = _ended(status, COMPLETE, text, stamp, PHASE_COMPLETED)
             said = f"Job {job.key} is completed, {status.succeeded} pods succeeded, {status.failed} pods failed"
@@ -287,21 +306,29 @@ def settle(job: BroadcastJob, view: View, done: Plan, results: Results, now: flo
             next_check = _ttl(job)
     facts = Facts(
         paused=done.ending is Ending.PAUSED,
+        deadline=done.failure == DEADLINE_REASON,
         error=done.error,
         withheld=done.withheld,
         created=results.created,
         refusals=results.refusals,
     )
     status = _with(status, conditions=progressing(job, view, status, facts, stamp))
+    if done.error and _reason(status) != _reason(job.status):
+        events.append(PlannedEvent(WARNING, Reason.INVALID_SPEC, f"{done.error}; correct the field"))
     decisive = status.phase != job.status.phase or status.observed_generation != job.status.observed_generation
     return Settled(status, tuple(events), decisive, next_check)
 
 
+def _reason(status: BroadcastJobStatus) -> tuple[str, str]:
+    found = next((c for c in status.conditions if c.type == PROGRESSING), None)
+    return (found.reason, found.message) if found is not None else ("", "")
+
+
 def _settle_over(job: BroadcastJob, view: View, done: Plan, results: Results) -> Settled:
     """Correct the counts of a job that ended while some of its pods could not be deleted; else leave it alone."""
-    if not results.deleted and not results.gone:
+    if not results.stopped:
         return Settled(None, next_check=done.next_check)
-    left = max(0, view.count(PodClass.ACTIVE) - results.deleted - results.gone)
+    left = max(0, view.count(PodClass.ACTIVE) - results.stopped)
     status = _with(job.status, active=left, failed=job.status.failed + results.deleted)
     return Settled(status, decisive=True, next_check=done.next_check)
 
@@ -309,7 +336,9 @@ def _settle_over(job: BroadcastJob, view: View, done: Plan, results: Results) ->
 def _complete(job: BroadcastJob, view: View, results: Results) -> bool:
     if job.spec.completion_policy.type == NEVER or view.desired == 0 or results.created:
         return False
-    return view.pending == 0
+    going = sum(1 for slot in view.evicting() if slot.pods[-1].kind is PodClass.ACTIVE)
+    # A pod that had to go and could not be deleted now would live on for ever beside a complete job.
+    return view.pending == 0 and going <= results.stopped
 
 
 def _ttl(job: BroadcastJob) -> float | None:
@@ -329,8 +358,3 @@ def _ended(status: BroadcastJobStatus, kind: str, message: str, stamp: str, phas
     # One condition of a type: the schema keeps them as a map. Upstream appends a second one beside a false one.
     others = tuple(c for c in status.conditions if c.type != kind)
     return _with(status, conditions=(*others, condition), completion_time=stamp, phase=phase)
-
-
-def _with(status: BroadcastJobStatus, **changes: object) -> BroadcastJobStatus:
-    fields = {name: getattr(status, name) for name in status.__struct_fields__}
-    return BroadcastJobStatus(**{**fields, **changes})

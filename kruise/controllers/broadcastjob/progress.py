@@ -41,6 +41,8 @@ class Facts:
     """What a pass adds to the view."""
 
     paused: bool = False
+    deadline: bool = False
+    """The deadline ends the job in this pass."""
     error: str = ""
     withheld: int = 0
     created: int = 0
@@ -66,6 +68,8 @@ def _judge(job: BroadcastJob, view: View, status: BroadcastJobStatus, facts: Fac
     if status.phase == PHASE_COMPLETED:
         return False, Reason.JOB_COMPLETE, "every eligible node is done"
     if status.phase == PHASE_FAILED:
+        if facts.deadline:
+            return False, Reason.DEADLINE_EXCEEDED, "the job was active longer than activeDeadlineSeconds"
         return False, Reason.JOB_FAILED, "the job failed; see the condition Failed"
     if job.spec.paused:
         return False, Reason.PAUSED, "spec.paused is set; set it to false to go on"
@@ -74,9 +78,6 @@ def _judge(job: BroadcastJob, view: View, status: BroadcastJobStatus, facts: Fac
         return False, Reason.JOB_PAUSED, text
     if facts.error:
         return False, Reason.INVALID_SPEC, facts.error
-    if facts.refusals and not facts.created:
-        node, error = min(facts.refusals, key=lambda pair: pair[0])
-        return False, reason_of_refusal(error) or Reason.ADMISSION_DENIED, f"no pod for node {node}: {error}"
     if view.desired == 0:
         return False, Reason.NO_ELIGIBLE_NODE, _ineligible(view)
     if view.pending == 0:
@@ -91,10 +92,22 @@ def _judge_running(view: View, facts: Facts) -> tuple[bool, Reason, str]:
     blocked = +view.blocked
     stuck = sum(blocked.values())
     moves = facts.created > 0 or stuck < active or view.count(PodClass.TERMINATING) > 0
+    if blocked[Reason.POD_UNREADABLE]:
+        return moves, Reason.POD_UNREADABLE, _examples(view, Reason.POD_UNREADABLE, blocked[Reason.POD_UNREADABLE])
+    refused = [(node, error, reason_of_refusal(error)) for node, error in facts.refusals]
+    lasting = [(node, error, reason) for node, error, reason in refused if reason is not None]
+    if lasting:
+        node, error, reason = min(lasting, key=lambda one: one[0])
+        return moves, reason, f"no pod for {_nodes(node, len(lasting))}: {error}"
+    if refused and not moves:
+        node, error, _ = min(refused, key=lambda one: one[0])
+        return False, Reason.POD_PENDING, f"no pod for {_nodes(node, len(refused))} yet, trying again: {error}"
     if blocked:
         reason = min(blocked, key=lambda r: (-blocked[r], r))
         return moves, reason, _examples(view, reason, blocked[reason])
-    if active == 0 and facts.created == 0 and view.count(PodClass.TERMINATING) == 0:
+    if active == 0 and facts.created == 0:
+        if view.count(PodClass.TERMINATING):
+            return moves, Reason.POD_TERMINATING, "pods are being deleted; their nodes get new ones when they are gone"
         if facts.withheld:
             return False, Reason.PARALLELISM_LIMIT, "parallelism allows no pod at all; raise spec.parallelism"
         if view.failed:
@@ -102,6 +115,10 @@ def _judge_running(view: View, facts: Facts) -> tuple[bool, Reason, str]:
     if facts.withheld:
         return moves, Reason.PARALLELISM_LIMIT, "nodes wait for a free slot of spec.parallelism"
     return moves, Reason.POD_RUNNING, "pods run on the eligible nodes"
+
+
+def _nodes(first: str, count: int) -> str:
+    return f"node {first}" if count == 1 else f"{count} nodes, such as {first}"
 
 
 def _examples(view: View, reason: Reason, count: int) -> str:

@@ -5,10 +5,14 @@ Purpose: one reconcile of one job.
 Guarantees:
 
 * The view of a job is kept between passes and told only what changed in the stores since; it reads the stores when the
-  pass begins, so one plan sees one snapshot (reliability, rule 15).
-* The status is written when it changed: at once for a first, final or awaited change, else at most twice a second.
+  pass begins, so one plan sees one snapshot (reliability, rule 15). When the wait for our own writes ran out, job and
+  pods are read live for that pass (CON3).
+* The status is written when it changed: at once for a first, final or awaited change, and when the pass ends in an
+  error; else at most twice a second, and never lost: the pass asks to be called again.
+* An error of one node is raised, so that it is counted, logged and tried again at once; but not twice in a row,
+  because the back-off of the whole job would hold back what happens to its other nodes (rule 30).
 * One malformed job gets one event and one log line that name the field, and stops no other (G8).
-* What is kept per job (view, pace, reported states) goes with the job (G9).
+* What is kept per job goes with the job, and of a job that ended no view is kept (G9).
 
 What this does not do: it decides nothing; ``plan`` does.
 """
@@ -16,28 +20,39 @@ What this does not do: it decides nothing; ``plan`` does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from kruise.apis.broadcastjob import (
     BROADCASTJOBS,
+    FAILED,
     LABEL_CONTROLLER_UID,
     PROGRESSING,
     BroadcastJob,
-    BroadcastJobStatus,
-    JobCondition,
 )
 from kruise.apis.core import PODS, Node, Pod
 from kruise.controllers.broadcastjob.apply import Applied, apply
-from kruise.controllers.broadcastjob.node_events import TemplateCache, affected, same_node
-from kruise.controllers.broadcastjob.plan import NORMAL, WARNING, PlannedEvent, Settled, plan, settle
+from kruise.controllers.broadcastjob.node_events import TemplateCache, affected, same_for_pods
+from kruise.controllers.broadcastjob.plan import (
+    WARNING,
+    Plan,
+    PlannedEvent,
+    Results,
+    Settled,
+    is_over,
+    plan,
+    settle,
+    unreadable_events,
+)
+from kruise.controllers.broadcastjob.reports import action_events, action_of
 from kruise.controllers.broadcastjob.status import wire
-from kruise.controllers.broadcastjob.view import InvalidTemplateError, View
+from kruise.controllers.broadcastjob.view import View
+from kruise.controllers.common.holds import Holds
 from kruise.controllers.common.pace import StatusPace
 from kruise.controllers.common.reasons import Reason
 from kruise.runtime.cache.store import Change, Store
 from kruise.runtime.client.client import Client
-from kruise.runtime.clock import Clock, format_time
+from kruise.runtime.clock import Clock
 from kruise.runtime.controller import After, Done, Result, current
 from kruise.runtime.errors import Conflict, NotFound, TerminalError
 from kruise.runtime.log import get_logger
@@ -46,8 +61,6 @@ from kruise.runtime.objects import Key, Object, Resource, Unreadable, controller
 __all__ = ["BroadcastJobReconciler", "EventSink"]
 
 log = get_logger("broadcastjob")
-
-_EXAMPLES: Final = 5
 
 
 class EventSink(Protocol):
@@ -75,8 +88,12 @@ class _Kept:
     pods: set[Key] = field(default_factory=set)
     """Pods that changed since the view was told."""
     nodes: set[str] = field(default_factory=set)
-    told: frozenset[tuple[str, str]] = frozenset()
+    told: set[tuple[str, str]] = field(default_factory=set)
     """The lasting states that were reported."""
+    holds: Holds = field(default_factory=Holds)
+    """The nodes and pods on which the last attempt failed."""
+    raised: bool = False
+    """The last pass ended in the error of single nodes or pods."""
 
 
 class BroadcastJobReconciler:
@@ -105,10 +122,16 @@ class BroadcastJobReconciler:
         self._bad: dict[Key, str] = {}
         self._pace = StatusPace()
         self._templates = TemplateCache()
+        jobs.on_change(self._job_changed)
         pods.on_change(self._pod_changed)
         nodes.on_change(self._node_changed)
 
     # What the stores tell, synchronously: only which slots are stale.
+
+    def _job_changed(self, old: BroadcastJob | Unreadable | None, new: BroadcastJob | Unreadable | None) -> None:
+        # A standby sees jobs come and go without ever reconciling one.
+        if old is not None and (new is None or new.uid != old.uid):
+            self._templates.forget(old.uid)
 
     def _pod_changed(self, old: Pod | Unreadable | None, new: Pod | Unreadable | None) -> None:
         for pod in (old, new):
@@ -127,10 +150,16 @@ class BroadcastJobReconciler:
         """Return the jobs that a change of a node concerns: their eligibility flipped, or they have something there."""
         old = change.old if isinstance(change.old, Node) else None
         new = change.new if isinstance(change.new, Node) else None
-        keys = set(affected(old, new, self._jobs.list(), self._templates, by_scheduler=self._by_scheduler))
+        open_jobs = [job for job in self._jobs.list() if not is_over(job)]
+        keys = dict.fromkeys(affected(old, new, open_jobs, self._templates, by_scheduler=self._by_scheduler))
         node = new or old
-        if node is not None and (new is None or old is None or not same_node(old, new)):
-            keys.update(k.view.job.key for k in self._kept.values() if k.view.has_stake(node.metadata.name))
+        if node is None or (old is not None and new is not None and same_for_pods(old, new)):
+            return keys
+        for job in open_jobs:
+            kept = self._kept.get(job.uid)
+            # Of a job without a view nobody knows what it has there; a node that goes may be the last one it waits for.
+            if new is None if kept is None else kept.view.has_stake(node.metadata.name):
+                keys[job.key] = None
         return keys
 
     # One pass.
@@ -138,61 +167,83 @@ class BroadcastJobReconciler:
     async def __call__(self, key: Key) -> Result:
         """Bring the job *key* one step further."""
         job = self._jobs.raw(key)
-        uid = self._uids.get(key)
-        if uid is not None and (job is None or job.uid != uid):
-            self._forget(key, uid)
+        known = self._uids.get(key)
+        if known is not None and (job is None or job.uid != known):
+            self._forget(key, known)
         if job is None:
+            self._bad.pop(key, None)
             return Done()
         if isinstance(job, Unreadable):
             return self._refuse(job)
-        self._bad.pop(key, None)
         self._uids[key] = job.uid
-        try:
-            kept = await self._observe(job)
-        except InvalidTemplateError as error:
-            await self._write_invalid(job, str(error))
-            raise TerminalError(f"{BROADCASTJOBS} {key}: {error}; correct the field", reason="InvalidSpec") from error
-        return await self._pass(job, kept)
+        context = current.get()
+        live = context is not None and context.live
+        if live:
+            found = await self._read_live(job)
+            if found is None:
+                return Done()
+            job = found
+        return await self._pass(job, await self._observe(job, live=live))
 
     async def _pass(self, job: BroadcastJob, kept: _Kept) -> Result:
-        now = self._clock.now()
+        now, moment = self._clock.now(), self._clock.monotonic()
+        kept.view.failing = kept.holds.waiting(moment)
         planned = plan(job, kept.view, now)
         done = await apply(self._client, job, planned, by_scheduler=self._by_scheduler)
-        settled = settle(job, kept.view, planned, done.results, now)
-        lasting = [e for e in planned.events if e.lasting]
-        self._report(job, [e for e in planned.events if not e.lasting and not done.errors])
-        self._report(job, [e for e in lasting if (e.reason, e.note) not in kept.told])
-        kept.told = frozenset((e.reason, e.note) for e in lasting)
-        self._report(job, _action_events(done))
-        if planned.delete_job and not done.errors:
+        self._hold(kept, done)
+        self._report_lasting(job, kept, planned)
+        self._report(job, action_events(done))
+        if planned.delete_job:
             await self._delete_job(job)
             return Done()
-        waits = [settled.next_check]
-        waits.append(await self._write_status(job, settled))
-        if planned.error:
-            raise TerminalError(f"{BROADCASTJOBS} {job.key}: {planned.error}; correct the field", reason="InvalidSpec")
-        if done.errors:
+        settled = settle(job, kept.view, planned, self._results(kept, done), now)
+        raising = bool(done.errors) and not kept.raised
+        waits = [settled.next_check, kept.holds.next_due(self._clock.monotonic())]
+        waits.append(await self._write_status(job, settled, at_once=raising))
+        due = min((max(0.0, w) for w in waits if w is not None), default=None)
+        kept.raised = raising
+        if raising:
             raise done.errors[0]
-        due = [w for w in waits if w is not None]
-        return After(max(0.0, min(due))) if due else Done()
+        for error in done.errors:
+            log.warning("a node or pod waits after an error", BroadcastJob=str(job.key), error=str(error))
+        if planned.error:
+            return self._invalid(job, planned.error, due)
+        self._bad.pop(job.key, None)
+        return Done() if due is None else After(due)
 
-    async def _observe(self, job: BroadcastJob) -> _Kept:
-        kept = self._kept.get(job.uid)
-        context = current.get()
-        if context is not None and context.live:
-            # The wait for our own writes ran out: this one pass reads the pods from the server (CON3).
-            selector = f"{LABEL_CONTROLLER_UID}={job.uid}"
-            pods = await self._client.live.list(PODS, namespace=job.metadata.namespace, label_selector=selector)
+    async def _read_live(self, job: BroadcastJob) -> BroadcastJob | None:
+        """Return the job as the server has it; None when it is gone or another one, which the cache will tell."""
+        try:
+            found = await self._client.live.get(BROADCASTJOBS, job.key)
+        except NotFound:
+            return None
+        return found if found.uid == job.uid else None
+
+    async def _observe(self, job: BroadcastJob, *, live: bool) -> _Kept:
+        """Return what is to be seen of *job* now."""
+        over = is_over(job)
+        if over:
+            # No node concerns it any more: a thousand ended jobs must not each remember every node.
             self._kept.pop(job.uid, None)
-            return _Kept(View.of(job, self._nodes.list(), pods, by_scheduler=self._by_scheduler))
-        if kept is None:
-            owned: tuple[Pod | Unreadable, ...] = (
-                *self._pods.by_index("owner", job.uid),
-                *self._pods.unreadable_by_index("owner", job.uid),
-            )
-            view = View.of(job, self._nodes.list(), owned, by_scheduler=self._by_scheduler)
-            kept = self._kept[job.uid] = _Kept(view)
-            return kept
+            if job.terminating or not any(c.type == FAILED and c.status == "True" for c in job.status.conditions):
+                return _Kept(View(job))
+        pods: Iterable[Pod | Unreadable] = ()
+        kept = self._kept.get(job.uid)
+        if live:
+            selector = f"{LABEL_CONTROLLER_UID}={job.uid}"
+            found = await self._client.live.list(PODS, namespace=job.metadata.namespace, label_selector=selector)
+            pods = found
+        elif kept is None:
+            pods = (*self._pods.by_index("owner", job.uid), *self._pods.unreadable_by_index("owner", job.uid))
+        if kept is None or live:
+            view = View.of(job, () if over else self._nodes.list(), pods, by_scheduler=self._by_scheduler)
+            if live or over:
+                # Not kept: the stores know nothing of it. What failed and what was told still holds.
+                return _Kept(view) if kept is None else _Kept(view, told=kept.told, holds=kept.holds)
+            self._kept[job.uid] = _Kept(view, told=_told_before(job, view))
+            return self._kept[job.uid]
+        if kept.view.job.metadata.generation != job.metadata.generation:
+            kept.holds.clear()  # the user may have repaired what failed (QUE4)
         kept.view.set_job(job)
         nodes, kept.nodes = kept.nodes, set()
         for name in sorted(nodes):
@@ -202,83 +253,79 @@ class BroadcastJobReconciler:
             kept.view.set_pod(key, self._pods.raw(key))
         return kept
 
-    async def _write_status(self, job: BroadcastJob, settled: Settled) -> float | None:
+    def _hold(self, kept: _Kept, done: Applied) -> None:
+        """Let what failed in this pass wait, and forget what is no longer to be done."""
+        moment = self._clock.monotonic()
+        for slot, error in done.refusals:
+            kept.holds.failed(slot.uid, slot.name, error, moment)
+        for pod, error in done.undeleted:
+            kept.holds.failed(pod.pod.uid, pod.key.name, error, moment)
+        if len(kept.holds):
+            created = {name for name, _ in done.created}
+            deleted = set(done.deleted)
+            there = {pod.pod.uid for pod in kept.view.pods() if pod.key.name not in deleted}
+            open_nodes = {uid for uid, hold in kept.holds if hold.name not in created and kept.view.is_candidate(uid)}
+            kept.holds.keep(lambda uid: uid in there or uid in open_nodes)
+
+    def _results(self, kept: _Kept, done: Applied) -> Results:
+        refused = tuple((hold.name, hold.error) for uid, hold in kept.holds if kept.view.is_candidate(uid))
+        return replace(done.results, refusals=refused)
+
+    async def _write_status(self, job: BroadcastJob, settled: Settled, *, at_once: bool) -> float | None:
         """Write the status when it changed and its time has come; return the seconds to wait when it has not."""
         if settled.status is None:
             return None
         body = wire(settled.status)
-        if body == wire(job.status):
-            self._report(job, settled.events)
-            return None
-        moment = self._clock.monotonic()
-        wait = self._pace.wait(job.uid, moment, decisive=settled.decisive)
-        if wait > 0:
-            return wait
-        await self._client.patch_status(BROADCASTJOBS, job, body)
-        self._pace.wrote(job.uid, moment)
+        if body != wire(job.status):
+            moment = self._clock.monotonic()
+            wait = self._pace.wait(job.uid, moment, decisive=settled.decisive or at_once)
+            if wait > 0:
+                return wait
+            try:
+                await self._client.patch_status(BROADCASTJOBS, job, body)
+            except Conflict:
+                self._pace.forget(job.uid)  # the spec changed: the new status must not wait for the window
+                raise
+            self._pace.wrote(job.uid, moment)
         self._report(job, settled.events)
         return None
 
     async def _delete_job(self, job: BroadcastJob) -> None:
-        try:
-            await self._client.delete(BROADCASTJOBS, job, disrupts=True, propagation="Background")
-        except NotFound:
+        if not await self._client.delete(BROADCASTJOBS, job, disrupts=True, propagation="Background"):
             log.debug("job is gone before its time to live ended it", name=job.metadata.name)
 
     # Bad input.
 
     def _refuse(self, job: Unreadable) -> Result:
-        """Report a job that does not fit its type, once per version of it."""
-        if self._bad.get(job.key) != job.resource_version:
-            self._bad[job.key] = job.resource_version
-            text = f"{job.path}: {job.problem}; correct the field"
+        """Report a job that does not fit its type, once per problem."""
+        text = f"{job.path}: {job.problem}; correct the field"
+        if self._bad.get(job.key) != f"{job.uid} {text}":
+            self._bad[job.key] = f"{job.uid} {text}"
             log.warning("job cannot be read", BroadcastJob=str(job.key), field=job.path, problem=job.problem)
             self._report(job, [PlannedEvent(WARNING, Reason.INVALID_SPEC, text)])
         return Done()
 
-    async def _write_invalid(self, job: BroadcastJob, text: str) -> None:
-        """Give a job whose template cannot be read its condition and its event."""
-        old = next((c for c in job.status.conditions if c.type == PROGRESSING), None)
-        stamp = format_time(self._clock.now())
-        since = old.last_transition_time if old is not None and old.status == "False" else stamp
-        condition = JobCondition(
-            type=PROGRESSING,
-            status="False",
-            reason=Reason.INVALID_SPEC,
-            message=text[:1024],
-            last_transition_time=since,
-        )
-        status = BroadcastJobStatus(
-            conditions=(*(c for c in job.status.conditions if c.type != PROGRESSING), condition),
-            start_time=job.status.start_time,
-            completion_time=job.status.completion_time,
-            active=job.status.active,
-            succeeded=job.status.succeeded,
-            failed=job.status.failed,
-            desired=job.status.desired,
-            phase=job.status.phase,
-            observed_generation=max(job.metadata.generation, job.status.observed_generation),
-        )
-        if wire(status) == wire(job.status):
-            return
-        try:
-            await self._client.patch_status(BROADCASTJOBS, job, wire(status))
-        except Conflict:
-            log.debug("job changed while its condition was written", name=job.metadata.name)
-            return
-        self._report(job, [PlannedEvent(WARNING, Reason.INVALID_SPEC, text)])
+    def _invalid(self, job: BroadcastJob, text: str, due: float | None) -> Result:
+        """End a pass over a job with a wrong field: counted and logged once per text; its timers go on."""
+        if self._bad.get(job.key) != f"{job.uid} {text}":
+            self._bad[job.key] = f"{job.uid} {text}"
+            if due is None:
+                raise TerminalError(f"{BROADCASTJOBS} {job.key}: {text}; correct the field", reason="InvalidSpec")
+            log.error("job has a wrong field", BroadcastJob=str(job.key), problem=text)
+        return Done() if due is None else After(due)
 
     # Reports and upkeep.
+
+    def _report_lasting(self, job: BroadcastJob, kept: _Kept, planned: Plan) -> None:
+        lasting = [e for e in planned.events if e.lasting]
+        self._report(job, [e for e in lasting if (e.reason, e.note) not in kept.told])
+        kept.told.clear()
+        kept.told.update((e.reason, e.note) for e in lasting)
 
     def _report(self, job: Object, events: Iterable[PlannedEvent]) -> None:
         for one in events:
             self._recorder.event(
-                job,
-                BROADCASTJOBS,
-                type=one.type,
-                reason=one.reason,
-                action=_ACTIONS.get(one.reason, "Reconcile"),
-                note=one.note,
+                job, BROADCASTJOBS, type=one.type, reason=one.reason, action=action_of(one.reason), note=one.note
             )
 
     def _forget(self, key: Key, uid: str) -> None:
@@ -286,46 +333,14 @@ class BroadcastJobReconciler:
         self._bad.pop(key, None)
         self._kept.pop(uid, None)
         self._pace.forget(uid)
-        self._templates.forget(uid)
 
     def kept(self) -> int:
         """Return of how many jobs something is kept: never more than there are (G9)."""
-        return max(len(self._kept), len(self._uids), len(self._pace), len(self._bad))
+        return max(len(self._kept), len(self._uids), len(self._pace), len(self._bad), len(self._templates))
 
 
-_ACTIONS: Final = {
-    "SuccessfulCreate": "Create",
-    "FailedCreate": "Create",
-    "SuccessfulDelete": "Delete",
-    "JobComplete": "Complete",
-    "failed pod is found": "Fail",
-    "DeadlineExceeded": "Fail",
-    "Paused": "Pause",
-    "Continue": "Resume",
-}
-
-
-def _action_events(done: Applied) -> list[PlannedEvent]:
-    """Return one event per kind of action, with counts and examples: a thousand pods are one event (REC7)."""
-    events = []
-    if done.deleted:
-        events.append(PlannedEvent(NORMAL, "SuccessfulDelete", _summary("Delete pod", done.deleted)))
-    if done.refusals:
-        by_text: dict[str, list[str]] = {}
-        for node, error in done.refusals:
-            by_text.setdefault(f"Error creating: {error}", []).append(node)
-        for text, nodes in by_text.items():
-            where = f" (on {len(nodes)} nodes, such as {nodes[0]})" if len(nodes) > 1 else ""
-            events.append(PlannedEvent(WARNING, "FailedCreate", f"{text}{where}"))
-    if done.created:
-        events.append(
-            PlannedEvent(NORMAL, "SuccessfulCreate", _summary("Created pod", [pod for _, pod in done.created]))
-        )
-    return events
-
-
-def _summary(what: str, pods: list[str]) -> str:
-    if len(pods) == 1:
-        return f"{what}: {pods[0]}"
-    more = f" and {len(pods) - _EXAMPLES} more" if len(pods) > _EXAMPLES else ""
-    return f"{what}s: {len(pods)} pods: {', '.join(pods[:_EXAMPLES])}{more}"
+def _told_before(job: BroadcastJob, view: View) -> set[tuple[str, str]]:
+    """Return the states that a manager before this one reported, as far as the status shows it."""
+    if any(c.type == PROGRESSING and c.reason == Reason.POD_UNREADABLE for c in job.status.conditions):
+        return {(e.reason, e.note) for e in unreadable_events(view)}
+    return set()

@@ -7,8 +7,7 @@ Guarantees:
 * A view that was told every change equals a view that was built anew from the same objects (a property test).
 * ``set_pod`` and ``set_node`` touch one slot; nothing here walks all nodes except :meth:`View.set_job` with another
   template, which asks every node without a pod again.
-* The classification of a pod is the one of spec/broadcastjob 6.3; a pod that cannot be decoded is known by its metadata
-  only: it counts as active and holds its node.
+* A pod that cannot be decoded counts as active and holds its node.
 
 What this does not do: it reads no cache and no clock, and it decides nothing.
 """
@@ -16,145 +15,27 @@ What this does not do: it reads no cache and no clock, and it decides nothing.
 from __future__ import annotations
 
 import bisect
-import enum
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-
-import msgspec
+from collections.abc import Iterable, Iterator, Mapping
 
 from kruise.apis.broadcastjob import NODE_UID_ANNOTATION, BroadcastJob
-from kruise.apis.core import Node, Pod, PodTemplate
-from kruise.controllers.broadcastjob.eligibility import Demand, Misfit, demand_of, fits
+from kruise.apis.core import Node, Pod
+from kruise.controllers.broadcastjob.eligibility import Misfit, demand_of, fits
 from kruise.controllers.broadcastjob.pods import assigned_node, belongs_to
+from kruise.controllers.broadcastjob.slots import (
+    InvalidTemplateError,
+    NodeSlot,
+    PodClass,
+    PodView,
+    Template,
+    blocked_reason,
+    classify,
+)
 from kruise.controllers.common.reasons import Reason
-from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.objects import Key, Unreadable
 
 __all__ = ["InvalidTemplateError", "NodeSlot", "PodClass", "PodView", "Template", "View"]
-
-
-class InvalidTemplateError(ValueError):
-    """The pod template of a job cannot be read. The text names the field."""
-
-
-class PodClass(enum.Enum):
-    """How a pod counts (spec/broadcastjob 6.3)."""
-
-    ACTIVE = "active"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    RESTART_FAILED = "restart-failed"
-    """Restarted more often than the limit allows: it counts as failed, yet it still runs."""
-    TERMINATING = "terminating"
-    """Being deleted and not finished: counted nowhere."""
-
-    @property
-    def failed(self) -> bool:
-        """Whether it counts as failed."""
-        return self in (PodClass.FAILED, PodClass.RESTART_FAILED)
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A pod template as eligibility needs it; made once per generation of a job."""
-
-    decoded: PodTemplate
-    demand: Demand
-
-    @classmethod
-    def read(cls, raw: msgspec.Raw) -> Template:
-        """Decode *raw*. Raises InvalidTemplateError, naming the field."""
-        try:
-            decoded = decode_as(PodTemplate, raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidTemplateError(f"spec.template: {error}") from error
-        try:
-            return cls(decoded, demand_of(decoded.spec))
-        except ValueError as error:
-            raise InvalidTemplateError(f"spec.template.spec: {error}") from error
-
-
-@dataclass(slots=True, eq=False)
-class PodView:
-    """One pod of the job."""
-
-    pod: Pod | Unreadable
-    kind: PodClass
-    node: str
-    """The uid of the node that it belongs to; ``""`` when that is no node of the cluster."""
-    node_name: str
-    blocked: Reason | None
-    """Why an active pod makes no progress, as far as its status tells."""
-
-    @property
-    def key(self) -> Key:
-        """The key of the pod."""
-        return self.pod.key
-
-    @property
-    def done(self) -> bool:
-        """Whether its node counts as done: finished, or on its way out. A restart-failed pod still runs."""
-        return self.pod.terminating or self.kind in (PodClass.SUCCEEDED, PodClass.FAILED)
-
-
-@dataclass(slots=True, eq=False)
-class NodeSlot:
-    """One node of the cluster, and what the job has there."""
-
-    node: Node
-    pods: list[PodView] = field(default_factory=list)
-    """In the order of their names; where several share the node, the last one stands for it."""
-    misfit: Misfit | None = None
-    template_misfit: Misfit | None = None
-    """The answer for a new pod, kept while template and node stay the same."""
-    asked: bool = False
-
-    @property
-    def uid(self) -> str:
-        """The uid of the node."""
-        return self.node.metadata.uid
-
-    @property
-    def name(self) -> str:
-        """The name of the node."""
-        return self.node.metadata.name
-
-    @property
-    def pod(self) -> PodView | None:
-        """The pod that stands for the node."""
-        return self.pods[-1] if self.pods else None
-
-    @property
-    def evicting(self) -> bool:
-        """Whether the pod must go, because it no longer fits its node."""
-        return self.misfit is not None and self.pod is not None and not self.pod.pod.terminating
-
-    @property
-    def desired(self) -> bool:
-        """Whether the job wants this node: a pod fits, or one is on its way out here."""
-        return self.misfit is None or (self.pod is not None and self.pod.pod.terminating)
-
-
-_WAITING: dict[str, Reason] = {
-    "ErrImagePull": Reason.IMAGE_PULL_FAILED,
-    "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
-    "InvalidImageName": Reason.IMAGE_PULL_FAILED,
-    "ErrImageNeverPull": Reason.IMAGE_PULL_FAILED,
-    "CrashLoopBackOff": Reason.CRASH_LOOPING,
-}
-
-
-def blocked_reason(pod: Pod) -> Reason | None:
-    """Return why an active pod does not get on; ``None`` when it starts or runs."""
-    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
-        waiting = status.state.waiting
-        if waiting is not None and waiting.reason in _WAITING:
-            return _WAITING[waiting.reason]
-    for condition in pod.status.conditions:
-        if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
-            return Reason.POD_UNSCHEDULABLE
-    return None
 
 
 class View:
@@ -163,7 +44,9 @@ class View:
     def __init__(self, job: BroadcastJob, *, by_scheduler: bool = True) -> None:
         self.by_scheduler = by_scheduler
         self.job = job
-        self.template = Template.read(job.spec.template)
+        self.problem = ""
+        """Why the template cannot be read. Then no node without a pod is desired, and the plan goes no further."""
+        self._template = self._read(job)
         self.counts: Counter[PodClass] = Counter()
         self.blocked: Counter[Reason] = Counter()
         self.desired = 0
@@ -176,6 +59,9 @@ class View:
         self._evicting: dict[str, NodeSlot] = {}
         self._crowded: dict[str, NodeSlot] = {}
         self._homeless: dict[Key, PodView] = {}
+        self._blocked_pods: dict[Reason, dict[Key, PodView]] = {}
+        self.failing: Mapping[str, bool] = {}
+        """The uids of nodes and pods whose last attempt failed, True while they have to wait. Set from outside."""
 
     @classmethod
     def of(
@@ -186,7 +72,7 @@ class View:
         *,
         by_scheduler: bool = True,
     ) -> View:
-        """Build a view from scratch. Raises InvalidTemplateError."""
+        """Build a view from scratch."""
         view = cls(job, by_scheduler=by_scheduler)
         for node in nodes:
             view.set_node(node.metadata.name, node)
@@ -211,8 +97,29 @@ class View:
         return len(self._candidates)
 
     def first_candidates(self, n: int) -> list[NodeSlot]:
-        """Return the first *n* nodes, by name, that are desired and have no pod."""
-        return [self._nodes[uid] for _, uid in self._candidates[:n]]
+        """Return the first *n* nodes, by name, that are desired and have no pod.
+
+        One on which the last attempt failed comes after all others, and not at all while it has to wait.
+        """
+        if not self.failing:
+            return [self._nodes[uid] for _, uid in self._candidates[:n]]
+        fresh = (uid for _, uid in self._candidates if uid not in self.failing)
+        again = (uid for _, uid in self._candidates if self.failing.get(uid) is False)
+        return [self._nodes[uid] for uid in itertools.islice(itertools.chain(fresh, again), n)]
+
+    @property
+    def ready_candidates(self) -> int:
+        """How many desired nodes without a pod need not wait."""
+        return len(self._candidates) - sum(1 for uid, waits in self.failing.items() if waits and self.is_candidate(uid))
+
+    def is_candidate(self, uid: str) -> bool:
+        """Tell whether *uid* is a desired node without a pod."""
+        slot = self._nodes.get(uid)
+        return slot is not None and slot.pod is None and slot.desired
+
+    def waits(self, pod: PodView) -> bool:
+        """Tell whether a deletion of *pod* failed a moment ago, so that the next one has to wait."""
+        return self.failing.get(pod.pod.uid, False)
 
     def evicting(self) -> list[NodeSlot]:
         """Return the nodes whose pod must go, by name."""
@@ -229,17 +136,17 @@ class View:
 
     def blocked_pods(self, reason: Reason, limit: int) -> list[PodView]:
         """Return the first *limit* active pods, by name, that are blocked for *reason*."""
-        return sorted((p for p in self._pods.values() if p.blocked is reason), key=lambda p: p.key)[:limit]
+        return sorted(self._blocked_pods.get(reason, {}).values(), key=lambda p: p.key)[:limit]
 
     def unreadable_pods(self) -> list[PodView]:
         """Return the pods that cannot be decoded, by name."""
-        return sorted((p for p in self._pods.values() if isinstance(p.pod, Unreadable)), key=lambda p: p.key)
+        return sorted(self._blocked_pods.get(Reason.POD_UNREADABLE, {}).values(), key=lambda p: p.key)
 
     @property
     def unplaced_unreadable(self) -> bool:
         """Whether a pod is known by metadata only and nothing tells its node: it may hold any of them."""
-        return any(isinstance(p.pod, Unreadable) and not p.pod.metadata.annotations.get(NODE_UID_ANNOTATION)
-                   for p in self._homeless.values())  # fmt: skip
+        unreadable = self._blocked_pods.get(Reason.POD_UNREADABLE, {}).values()
+        return any(not p.node and not p.pod.metadata.annotations.get(NODE_UID_ANNOTATION) for p in unreadable)
 
     def slots(self) -> Iterator[NodeSlot]:
         """Yield every node of the cluster with what the job has there, by name."""
@@ -261,14 +168,12 @@ class View:
     # What a view is told.
 
     def set_job(self, job: BroadcastJob) -> None:
-        """Take a newer version of the job. Raises InvalidTemplateError and then stays as it was."""
-        old, template = self.job, self.template
-        if bytes(old.spec.template) != bytes(job.spec.template):
-            template = Template.read(job.spec.template)
+        """Take a newer version of the job."""
+        old = self.job
         limit = old.spec.failure_policy.restart_limit != job.spec.failure_policy.restart_limit
         self.job = job
-        if template is not self.template:
-            self.template = template
+        if bytes(old.spec.template) != bytes(job.spec.template):
+            self._template = self._read(job)
             for slot in self._nodes.values():
                 slot.asked = False
                 self._refresh(slot)
@@ -311,21 +216,14 @@ class View:
 
     # Inside.
 
-    def _classify(self, pod: Pod | Unreadable) -> PodClass:
-        if isinstance(pod, Unreadable):
-            return PodClass.ACTIVE
-        if pod.status.phase == "Succeeded":
-            return PodClass.SUCCEEDED
-        if pod.status.phase == "Failed":
-            return PodClass.FAILED
-        if pod.terminating:
-            return PodClass.TERMINATING
-        if pod.spec.restart_policy == "OnFailure":
-            restarts = sum(s.restart_count for s in pod.status.init_container_statuses)
-            restarts += sum(s.restart_count for s in pod.status.container_statuses)
-            if restarts > self.job.spec.failure_policy.restart_limit:
-                return PodClass.RESTART_FAILED
-        return PodClass.ACTIVE
+    def _read(self, job: BroadcastJob) -> Template | None:
+        try:
+            template = Template.read(job.spec.template)
+        except InvalidTemplateError as error:
+            self.problem = str(error)
+            return None
+        self.problem = ""
+        return template
 
     def _home_of(self, pod: Pod | Unreadable) -> tuple[str, str]:
         """Return (uid, name) of the node of a pod; the uid is ``""`` when the cluster has no such node."""
@@ -338,7 +236,7 @@ class View:
 
     def _add_pod(self, pod: Pod | Unreadable) -> None:
         uid, name = self._home_of(pod)
-        kind = self._classify(pod)
+        kind = classify(pod, self.job.spec.failure_policy.restart_limit)
         if isinstance(pod, Unreadable):
             blocked: Reason | None = Reason.POD_UNREADABLE
         else:
@@ -348,6 +246,7 @@ class View:
         self.counts[kind] += 1
         if blocked is not None:
             self.blocked[blocked] += 1
+            self._blocked_pods.setdefault(blocked, {})[pod.key] = view
         if not uid:
             self._homeless[pod.key] = view
             return
@@ -361,6 +260,7 @@ class View:
         self.counts[view.kind] -= 1
         if view.blocked is not None:
             self.blocked[view.blocked] -= 1
+            del self._blocked_pods[view.blocked][view.key]
         if not view.node:
             del self._homeless[view.key]
             return
@@ -386,14 +286,24 @@ class View:
         view = slot.pod
         if view is None:
             if not slot.asked:
-                # Bypassing the scheduler overwrites the template's nodeName, so it restricts nothing there.
-                name = None if self.by_scheduler else slot.name
-                slot.template_misfit = fits(self.template.decoded.spec, self.template.demand, slot.node, node_name=name)
+                slot.template_misfit = self._ask(slot)
                 slot.asked = True
             return slot.template_misfit
         if isinstance(view.pod, Unreadable):
             return None  # nobody can tell, so nobody touches it
-        return fits(view.pod.spec, demand_of(view.pod.spec), slot.node)
+        try:
+            demand = demand_of(view.pod.spec)
+        except ValueError:
+            return None  # likewise: what it requests cannot be read
+        return fits(view.pod.spec, demand, slot.node)
+
+    def _ask(self, slot: NodeSlot) -> Misfit | None:
+        """Return why a new pod may not run on the node."""
+        if self._template is None:
+            return Misfit(Reason.INVALID_SPEC, self.problem)
+        # Bypassing the scheduler overwrites the template's nodeName, so it restricts nothing there.
+        name = None if self.by_scheduler else slot.name
+        return fits(self._template.decoded.spec, self._template.demand, slot.node, node_name=name)
 
     def _enter(self, slot: NodeSlot) -> None:
         """Count *slot* as it is now."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from kruise.runtime.errors import ApiError, Forbidden, Invalid
+from kruise.runtime.errors import ApiError, Forbidden, Invalid, RuntimeFault
 
-__all__ = ["Decision", "Reason", "reason_of_refusal"]
+__all__ = ["Decision", "NameConflictError", "Reason", "reason_of_refusal"]
 
 
 class Reason(enum.StrEnum):
@@ -69,8 +69,14 @@ class Decision:
     """Machine-readable parts of the evidence: pod, node, exitCode."""
 
 
+class NameConflictError(RuntimeFault):
+    """The name of a child is taken by an object that is none of its owner's. The text names both."""
+
+
 def reason_of_refusal(error: Exception) -> Reason | None:
-    """Return why the API server refused to create an object; ``None`` when it was no refusal but a fault."""
+    """Return why an object could not be created; ``None`` for a fault that passes by itself."""
+    if isinstance(error, NameConflictError):
+        return Reason.NAME_CONFLICT
     if isinstance(error, Forbidden):
         return Reason.QUOTA_EXCEEDED if "exceeded quota" in error.status.message else Reason.ADMISSION_DENIED
     if isinstance(error, Invalid):
