@@ -330,7 +330,7 @@ async def test_cli9_a_named_client_passes_the_fence_and_reports_its_writes() -> 
     term, writes = Term(), list[Write]()
     client = client_of(script, guard).named("leader-only", fence=term, on_write=writes.append)
     await client.patch(PODS, POD, {"spec": {"a": 1}})
-    assert script.requests[0].controller == "leader-only" and script.requests[0].timeout <= 5
+    assert script.requests[0].controller == "leader-only"
     assert [w.verb for w in writes] == ["patch"]
     term.open = False
     for attempt in (

@@ -179,7 +179,7 @@ def test_crt1_a_key_that_does_not_fit_keeps_the_last_good_pair(
         assert "certwatcher_read_certificate_errors_total 5.0" in text
 
     run_virtual(main)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert out.count("not usable") == 3, "once per state of the files"
     assert "PRIVATE KEY" not in out
 

@@ -165,7 +165,7 @@ def test_dbg1_the_dump_has_every_report(capsys: pytest.CaptureFixture[str]) -> N
         await make(clock, [FakeController(clock)]).dump()
 
     run_virtual(main)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     for report in ("queue", "cache", "leader", "tasks", "stacks", "mem"):
         assert f"report={report}" in out
 

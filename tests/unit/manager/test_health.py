@@ -99,7 +99,7 @@ def test_hea1_a_failure_is_logged_once_and_its_end_too(capsys: pytest.CaptureFix
         checks.all()
     problem[0] = None
     checks.all()
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert out.count("a check fails") == 1 and out.count("stale") == 1 and out.count("a check passes again") == 1
 
 

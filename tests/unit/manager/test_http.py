@@ -208,7 +208,7 @@ async def test_hea3_a_handler_that_raises_costs_its_own_request(capsys: pytest.C
             assert answer.status == 500 and "a broken handler" not in await answer.text()
         async with session.get(base + "/") as answer:
             assert answer.status == 200
-    assert "a broken handler" in capsys.readouterr().out
+    assert "a broken handler" in capsys.readouterr().err
 
 
 async def test_htp1_routes_are_unique_and_absolute() -> None:

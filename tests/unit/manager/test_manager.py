@@ -221,7 +221,7 @@ def test_man3_the_stop_is_bounded_and_names_who_missed_it(capsys: pytest.Capture
         assert holder(server) == "", "its work has returned, so the lease is free"
 
     run_virtual(main)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "a job did not stop in time" in out and "job=maps" in out
 
 
@@ -257,7 +257,7 @@ def test_man3_a_job_that_ignores_its_cancellation_ends_the_process(
             await task
 
     run_virtual(main)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "jobs ignore their cancellation" in out and "stubborn (leader election) at" in out
 
 
@@ -413,7 +413,7 @@ async def test_man4_sigterm_stops_in_order_and_sigusr1_dumps(capsys: pytest.Capt
         os.kill(os.getpid(), signal.SIGTERM)
         await task
     assert holder(server) == ""
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "report=leader" in out and "report=tasks" in out and "SIGTERM" in out
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
@@ -863,7 +863,7 @@ def test_clk5_the_lag_of_the_loop_is_a_gauge_and_a_warning(capsys: pytest.Captur
             await stopped(manager, task)
 
     run_virtual(main)
-    assert capsys.readouterr().out.count("the event loop was blocked") == 1
+    assert capsys.readouterr().err.count("the event loop was blocked") == 1
 
 
 # Ports

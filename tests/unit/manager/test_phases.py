@@ -180,7 +180,7 @@ def test_man3_a_job_that_misses_the_deadline_is_named_with_its_stack(capsys: pyt
         assert any("deep_inside" in line for line in late[0].stack) and "the slow one (others)" in str(late[0])
 
     run_virtual(main)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "a job did not stop in time" in out and "the slow one" in out and "deep_inside" in out
 
 
