@@ -1,0 +1,130 @@
+"""The generated roles: exactly what the code declares, and nothing that reliability 8.2 forbids."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from hack import rbac
+from kruise import app
+from kruise.apis.broadcastjob import BROADCASTJOBS
+from kruise.apis.core import NODES, PODS
+from kruise.runtime.controller import Access
+from kruise.runtime.objects import PartialObject, Resource
+
+FILES = rbac.manifests()
+OBJECTS = list(itertools.chain.from_iterable(FILES.values()))
+BY_NAME = {(one["kind"], one["metadata"]["name"]): one for one in OBJECTS}
+
+
+def short(kind: str, name: str) -> set[str]:
+    """Return ``verb,verb resource`` for each rule of a role."""
+    return {
+        f"{','.join(rule['verbs'])} {resource}" + (f" {rule['resourceNames']}" if "resourceNames" in rule else "")
+        for rule in BY_NAME[kind, name]["rules"]
+        for resource in rule.get("resources", rule.get("nonResourceURLs", ()))
+    }
+
+
+def test_bld1_the_role_of_the_broadcastjob_controller() -> None:
+    assert short("ClusterRole", "kruise-broadcastjob-controller") == {
+        "list,watch nodes",
+        "get,list,watch,create,delete pods",
+        "get,list,watch,delete broadcastjobs",
+        "patch broadcastjobs/status",
+        "update broadcastjobs/finalizers",
+    }
+
+
+def test_the_roles_of_the_runtime() -> None:
+    assert short("ClusterRole", "kruise-manager") == {"create,patch events"}
+    assert BY_NAME["ClusterRole", "kruise-manager"]["rules"][0]["apiGroups"] == ["events.k8s.io"]
+    assert short("Role", "kruise-leader-election") == {"create leases", "get,watch,patch leases ['kruise-manager']"}
+    assert short("ClusterRole", "kruise-metrics-auth") == {"create tokenreviews", "create subjectaccessreviews"}
+    assert short("ClusterRole", "kruise-metrics-reader") == {"get /metrics"}
+
+
+def test_every_controller_of_the_manager_has_a_role() -> None:
+    assert len(rbac.SETUPS) == len(app.KINDS)
+    names = {f"kruise-{one.name}" for one in rbac.controllers()}
+    assert names <= {name for kind, name in BY_NAME if kind == "ClusterRole"}
+
+
+def test_no_wildcard_no_secrets_no_exec() -> None:
+    for one in OBJECTS:
+        for rule in one.get("rules", ()):
+            for values in rule.values():
+                assert "*" not in "".join(values)
+            assert not {"secrets", "pods/exec", "configmaps"} & set(rule.get("resources", ()))
+            assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        Access(Resource("", "v1", "Secret", "secrets", PartialObject), ("get",)),
+        Access(PODS, ("create",), subresource="exec"),
+        Access(Resource("", "v1", "Any", "*", PartialObject), ("get",)),
+    ],
+)
+def test_a_forbidden_right_is_refused(access: Access) -> None:
+    with pytest.raises(ValueError, match="no right"):
+        rbac.check([access])
+
+
+def test_every_role_of_the_manager_is_bound_to_its_account_and_no_other() -> None:
+    account = {"kind": "ServiceAccount", "name": "kruise-manager", "namespace": "kruise-system"}
+    bound = {one["roleRef"]["name"] for one in OBJECTS if "roleRef" in one}
+    assert bound == {
+        "kruise-broadcastjob-controller",
+        "kruise-manager",
+        "kruise-metrics-auth",
+        "kruise-leader-election",
+    }
+    for one in OBJECTS:
+        if "roleRef" in one:
+            assert one["subjects"] == [account]
+            assert (one["roleRef"]["kind"], one["roleRef"]["name"]) in BY_NAME
+            assert one["kind"] == f"{one['roleRef']['kind']}Binding"
+    (made,) = FILES["service_account.yaml"]
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == (account["name"], account["namespace"])
+
+
+@pytest.mark.parametrize(("suffix", "into"), [("admin", "admin"), ("editor", "edit"), ("viewer", "view")])
+def test_users_get_their_rights_through_the_aggregated_roles(suffix: str, into: str) -> None:
+    role = BY_NAME["ClusterRole", f"kruise-broadcastjob-{suffix}"]
+    assert role["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{into}"] == "true"
+    written = {verb for rule in role["rules"] for verb in rule["verbs"]} - {"get", "list", "watch"}
+    assert bool(written) is (suffix != "viewer")
+    # A status is the controller's alone.
+    assert [rule["verbs"] for rule in role["rules"] if rule["resources"] == ["broadcastjobs/status"]] == [["get"]]
+
+
+def test_compare_finds_what_is_missing_and_what_nobody_uses() -> None:
+    granted = rbac.granted()
+    assert ("apps.kruise.io", "broadcastjobs/status", "patch") in granted
+    missing, unused = rbac.compare([*granted, ("", "secrets", "get")])
+    assert (missing, unused) == ({("", "secrets", "get")}, frozenset())
+    missing, unused = rbac.compare(granted - {("", "pods", "delete"), *rbac.IMPLIED})
+    assert (missing, unused) == (frozenset(), {("", "pods", "delete")})
+    assert granted >= rbac.IMPLIED
+
+
+def test_a_role_cannot_mix_namespaces() -> None:
+    mixed = (Access(PODS, ("get",)), Access(NODES, ("get",), namespaced_role=True))
+    with pytest.raises(ValueError, match="do not fit into one role"):
+        rbac._role("x", mixed)
+
+
+def test_resources_of_the_same_verbs_share_a_rule() -> None:
+    made = rbac.rules([Access(PODS, ("get",)), Access(NODES, ("get",)), Access(BROADCASTJOBS, ("get",))])
+    assert [(rule["apiGroups"], rule["resources"]) for rule in made] == [
+        ([""], ["nodes", "pods"]),
+        (["apps.kruise.io"], ["broadcastjobs"]),
+    ]
+
+
+async def test_wiring_for_the_roles_sends_nothing() -> None:
+    with pytest.raises(AssertionError, match="while the roles are generated"):
+        await rbac._Silent().request(rbac.Request("GET", "/api/v1/pods"))
