@@ -1,0 +1,96 @@
+"""One real control plane for the session; a manager, an observer and the invariants for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hack.cluster import AuditLog
+from tests.e2e.harness import checks
+from tests.e2e.harness.manager import ManagerProcess
+from tests.e2e.harness.observer import Observer
+from tests.e2e.harness.report import REPORT
+from tests.e2e.harness.world import World
+
+NODES = 50
+LAST = ("test_rbac_used",)
+"""Looks back on the whole session."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules that look back on the session at its end."""
+    items.sort(key=lambda item: item.path.stem in LAST)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the figures."""
+    if lines := REPORT.text():
+        terminalreporter.section("figures of the end-to-end tests")
+        for line in lines:
+            terminalreporter.write_line(line)
+    REPORT.write()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The control plane, with 50 nodes at first."""
+    started = World(tmp_path_factory.mktemp("e2e"), nodes=NODES).start()
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@dataclass(slots=True)
+class Watched:
+    """What looks on at one test."""
+
+    observer: Observer
+    audit: AuditLog
+    mark: int
+    slack: float = checks.SLACK
+    quiescent: bool = True
+    """Whether the end of the test is a state of rest, so that counts must be right."""
+
+
+@pytest.fixture
+def watched(world: World) -> Iterator[Watched]:
+    """The neutral observer; the invariants are checked on what it saw when the test is over."""
+    mark = world.cluster.audit.mark()
+    observer = Observer(world.cluster).start()
+    seen = Watched(observer, world.cluster.audit, mark)
+    try:
+        yield seen
+        observer.stop()
+        checks.finish(observer, seen.audit, mark, slack=seen.slack, quiescent=seen.quiescent)
+    finally:
+        observer.stop()
+        world.clean()
+
+
+@pytest.fixture
+def launch(world: World, watched: Watched) -> Iterator[Callable[..., ManagerProcess]]:
+    """Start managers that are stopped when the test is over, whatever became of it."""
+    started: list[ManagerProcess] = []
+
+    def start(*flags: str, **options: Any) -> ManagerProcess:
+        manager = world.manager(*flags, **options)
+        started.append(manager)
+        return manager.start()
+
+    try:
+        yield start
+        for manager in started:
+            manager.stop()
+    finally:
+        for manager in started:
+            manager.kill()
+
+
+@pytest.fixture
+def manager(launch: Callable[..., ManagerProcess]) -> ManagerProcess:
+    """A manager that leads."""
+    return launch().wait_leading()

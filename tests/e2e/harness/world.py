@@ -1,0 +1,183 @@
+"""One control plane for the whole session, with the manager's ServiceAccount and generated roles in it.
+
+Purpose: what a test arranges: nodes, jobs, managers, faults; and how the cluster is put back afterwards.
+
+Guarantees: :meth:`World.clean` leaves no job, no pod, no rule and no cordon; it is called after every test.
+
+What this does not do: it starts no manager by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from hack.cluster import API_SERVER, ROOT, Cluster, Options
+from tests.e2e.harness.jobs import Body
+from tests.e2e.harness.manager import ManagerProcess
+
+NAMESPACE: Final = "kruise-system"
+ACCOUNT: Final = "kruise-manager"
+ACTOR: Final = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+MERGE: Final = "application/merge-patch+json"
+JOBS_PATH: Final = "/apis/apps.kruise.io/v1beta1/namespaces/{}/broadcastjobs"
+
+
+def until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
+    """Wait until *condition* is truthy; return its value."""
+    end = time.monotonic() + timeout
+    while True:
+        if found := condition():
+            return found
+        assert time.monotonic() < end, f"not within {timeout:g} s: {what}"
+        time.sleep(0.1)
+
+
+class World:
+    """A running control plane."""
+
+    def __init__(self, directory: Path, *, nodes: int, options: Options | None = None) -> None:
+        self.directory = directory
+        self.cluster = Cluster(directory / "cluster", nodes=nodes, options=options or Options())
+        self.kubeconfig = directory / "manager.kubeconfig"
+        self._plain = self.cluster.options
+        self._managers = 0
+
+    def start(self) -> World:
+        """Start it, with namespace, ServiceAccount and roles as they are shipped."""
+        self.cluster.start()
+        try:
+            self.cluster.kubectl("create", "namespace", NAMESPACE)
+            self.cluster.kubectl("apply", "-k", str(ROOT / "config" / "rbac"))
+            self.cluster.service_account_kubeconfig(NAMESPACE, ACCOUNT, path=self.kubeconfig)
+        except BaseException:
+            self.cluster.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop it."""
+        self.cluster.stop()
+
+    def manager(
+        self, *flags: str, name: str = "", loop: str = "auto", env: dict[str, str] | None = None
+    ) -> ManagerProcess:
+        """Return a manager that is not started yet."""
+        self._managers += 1
+        name = name or f"manager-{self._managers}"
+        return ManagerProcess(name, self.directory, self.kubeconfig, *flags, loop=loop, env=env)
+
+    # The API, as the administrator.
+
+    def call(self, method: str, path: str, body: Any = None, *, content_type: str = "application/json") -> Body:
+        """Send one request; return the answer."""
+        return self.cluster.api.call(method, path, body, content_type=content_type, timeout=60.0)
+
+    def create(self, job: Body) -> Body:
+        """Create a job, under the version that it names."""
+        path = f"/apis/{job['apiVersion']}/namespaces/{job['metadata']['namespace']}/broadcastjobs"
+        return self.call("POST", path, job)
+
+    def job(self, name: str, namespace: str = "default") -> Body:
+        """Return a job."""
+        return self.call("GET", f"{JOBS_PATH.format(namespace)}/{name}")
+
+    def patch_job(self, name: str, patch: Body, namespace: str = "default") -> Body:
+        """Merge *patch* into a job."""
+        return self.call("PATCH", f"{JOBS_PATH.format(namespace)}/{name}", patch, content_type=MERGE)
+
+    def delete_job(self, name: str, namespace: str = "default") -> None:
+        """Delete a job."""
+        self.call("DELETE", f"{JOBS_PATH.format(namespace)}/{name}")
+
+    def pods(self) -> list[Body]:
+        """Return all pods."""
+        found: list[Body] = self.call("GET", "/api/v1/pods")["items"]
+        return found
+
+    def events(self, name: str, namespace: str = "default") -> list[Body]:
+        """Return the Events on an object of this name."""
+        items = self.call("GET", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events?limit=0")["items"]
+        return [e for e in items if (e.get("regarding") or {}).get("name") == name]
+
+    def cordon(self, name: str, *, on: bool = True) -> None:
+        """Cordon a node, or uncordon it."""
+        self.call("PATCH", f"/api/v1/nodes/{name}", {"spec": {"unschedulable": on or None}}, content_type=MERGE)
+
+    def annotate_node(self, name: str, **settings: str | None) -> None:
+        """Set settings of the simulated node, such as ``exit_code="1"``; ``None`` takes one away."""
+        annotations = {f"sim.kruise.io/{k.replace('_', '-')}": v for k, v in settings.items()}
+        self.call("PATCH", f"/api/v1/nodes/{name}", {"metadata": {"annotations": annotations}}, content_type=MERGE)
+
+    # The nodes.
+
+    def control(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request to the control API of the simulated nodes."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.cluster.control_url}{path}", data=data, method=method)
+        with urllib.request.urlopen(request, timeout=60.0) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def nodes(self, count: int) -> list[str]:
+        """Make it exactly *count* ready nodes; return their names."""
+        names = self.node_names()
+        for name in names[count:]:
+            self.control("DELETE", f"/nodes/{name}")
+        if len(names) < count:
+            # A node that was deleted a moment ago may still be known to the process that plays it.
+            until(
+                lambda: self.control("GET", "/status")["nodes"] == len(names), 30.0, "the deleted nodes are forgotten"
+            )
+            self.control("POST", "/nodes", {"count": count - len(names)})
+        until(lambda: self.cluster.api.ready_nodes() == count, 60.0 + count / 10, f"{count} ready nodes")
+        return self.node_names()
+
+    def node_names(self) -> list[str]:
+        """Return the names of the nodes, by their numbers."""
+        names = [n["metadata"]["name"] for n in self.call("GET", "/api/v1/nodes")["items"]]
+        return sorted(names, key=lambda name: int(name.rpartition("-")[2]))
+
+    def add_node(self) -> str:
+        """Add one node; return its name once it is ready."""
+        before = self.cluster.api.ready_nodes()
+        name: str = self.control("POST", "/nodes", {"count": 1})["names"][0]
+        until(lambda: self.cluster.api.ready_nodes() > before, 30.0, f"{name} is ready")
+        return name
+
+    # Faults.
+
+    def api_server_flags(self, *flags: str) -> None:
+        """Restart the API server with more flags; without any, as it was."""
+        self.cluster.options = replace(self._plain, api_server=(*self._plain.api_server, *flags))
+        self.cluster.restart(API_SERVER)
+
+    # Upkeep.
+
+    def clean(self) -> None:
+        """Put the cluster back: no jobs, no pods, no rules, no cordons, no settings of nodes."""
+        self.control("PUT", "/rules", [])
+        for job in self.call("GET", "/apis/apps.kruise.io/v1beta1/broadcastjobs")["items"]:
+            self.delete_job(job["metadata"]["name"], job["metadata"]["namespace"])
+        for pod in self.pods():
+            # The garbage collector would get there; a test run need not wait for it.
+            meta = pod["metadata"]
+            path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+            self.cluster.api.ask("DELETE", path, {"gracePeriodSeconds": 0})
+        for node in self.call("GET", "/api/v1/nodes")["items"]:
+            meta = node["metadata"]
+            if node["spec"].get("unschedulable"):
+                self.cordon(meta["name"], on=False)
+            settings = {
+                k: None
+                for k in meta.get("annotations") or {}
+                if "sim.kruise.io/" in k and not k.endswith(("/simulated", "/down"))
+            }
+            if settings:
+                path = f"/api/v1/nodes/{meta['name']}"
+                self.call("PATCH", path, {"metadata": {"annotations": settings}}, content_type=MERGE)
+        until(lambda: not self.pods(), 60.0, "no pods are left")
