@@ -39,6 +39,7 @@ from kruise.apis.broadcastjob import (
 )
 from kruise.apis.intorstring import lenient
 from kruise.controllers.broadcastjob.progress import Facts, progressing
+from kruise.controllers.broadcastjob.slots import restarts_of
 from kruise.controllers.broadcastjob.view import NodeSlot, PodClass, PodView, View
 from kruise.controllers.common.reasons import Reason
 from kruise.runtime.clock import format_time, parse_time
@@ -108,6 +109,8 @@ class Plan:
     """With Ending.FAILED: the event reason."""
     message: str = ""
     """With Ending.FAILED: why."""
+    culprit: str = ""
+    """With Ending.FAILED: which pod, for the event."""
     start_time: str = ""
     room: int = 0
     """How many pods may be created before a deletion of this plan has made more room (B4)."""
@@ -183,6 +186,7 @@ def plan(job: BroadcastJob, view: View, now: float) -> Plan:
             deletes=_active(view),
             failure=FAIL_FAST_REASON,
             message=FAIL_FAST_TEXT,
+            culprit=_culprit(job, view),
         )
     if due is not None and due <= 0:
         return replace(
@@ -193,6 +197,18 @@ def plan(job: BroadcastJob, view: View, now: float) -> Plan:
             message=f"Job {job.key} was active longer than specified deadline",
         )
     return _advance(job, view, replace(base, next_check=due))
+
+
+def _culprit(job: BroadcastJob, view: View) -> str:
+    """Name the first failed pod and its node, for the event that ends the job."""
+    first = min((p for p in view.pods() if p.kind.failed), key=lambda p: p.key, default=None)
+    if first is None or isinstance(first.pod, Unreadable):
+        return ""
+    where = f"pod {first.key.name} on node {first.node_name}"
+    if first.kind is not PodClass.RESTART_FAILED:
+        return f"; such as {where}"
+    restarts = restarts_of(first.pod)
+    return f"; {where} was restarted {restarts} times, restartLimit is {job.spec.failure_policy.restart_limit}"
 
 
 def _active(view: View) -> tuple[PodView, ...]:
@@ -293,7 +309,7 @@ def settle(job: BroadcastJob, view: View, done: Plan, results: Results, now: flo
         status = _with(status, phase=PHASE_PAUSED)
     elif done.ending is Ending.FAILED:
         status = _ended(status, FAILED, done.message, stamp, PHASE_FAILED)
-        events.append(_counted(WARNING, done.failure, done.message, status))
+        events.append(_counted(WARNING, done.failure, done.message, status, done.culprit))
         next_check = _ttl(job)
     elif done.ending is Ending.RUNNING:
         if status.phase == PHASE_PAUSED:
@@ -346,8 +362,8 @@ def _ttl(job: BroadcastJob) -> float | None:
     return None if ttl is None or job.spec.completion_policy.type == NEVER else float(max(0, ttl))
 
 
-def _counted(kind: str, reason: str, message: str, status: BroadcastJobStatus) -> PlannedEvent:
-    text = f"{message}: {status.succeeded} pods succeeded, {status.failed} pods failed"
+def _counted(kind: str, reason: str, message: str, status: BroadcastJobStatus, culprit: str) -> PlannedEvent:
+    text = f"{message}: {status.succeeded} pods succeeded, {status.failed} pods failed{culprit}"
     return PlannedEvent(kind, reason, text)
 
 

@@ -2,7 +2,8 @@
 
 Purpose: turn what came of a plan into as few events as say it all.
 
-Guarantees: one event per kind of action and pass, with counts and examples: a thousand pods are one event (REC7).
+Guarantees: one event per kind of action and pass, with counts and examples: a thousand pods are one event (REC7). What
+the server refuses for one reason is one event, whichever nodes it hits; the condition Progressing names one of them.
 Reasons are those of OpenKruise, where it has one.
 
 What this does not do: it sends nothing; the recorder of the manager does.
@@ -14,6 +15,7 @@ from typing import Final
 
 from kruise.controllers.broadcastjob.apply import Applied
 from kruise.controllers.broadcastjob.plan import NORMAL, WARNING, PlannedEvent
+from kruise.runtime.errors import ApiError
 
 __all__ = ["action_events", "action_of"]
 
@@ -40,16 +42,19 @@ def action_events(done: Applied) -> list[PlannedEvent]:
     events = []
     if done.deleted:
         events.append(PlannedEvent(NORMAL, "SuccessfulDelete", _summary("Delete pod", done.deleted)))
-    by_text: dict[str, list[str]] = {}
-    for slot, error in done.refusals:
-        by_text.setdefault(f"Error creating: {error}", []).append(slot.name)
-    for text, nodes in by_text.items():
-        where = f" (on {len(nodes)} nodes, such as {nodes[0]})" if len(nodes) > 1 else ""
-        events.append(PlannedEvent(WARNING, "FailedCreate", f"{text}{where}"))
+    texts = dict.fromkeys(f"Error creating: {_nameless(error)}" for _, error in done.refusals)
+    events += [PlannedEvent(WARNING, "FailedCreate", text) for text in texts]
     if done.created:
         pods = [pod for _, pod in done.created]
         events.append(PlannedEvent(NORMAL, "SuccessfulCreate", _summary("Created pod", pods)))
     return events
+
+
+def _nameless(error: Exception) -> str:
+    """Return what the server refused, without the pod's name: one cause is one event, on however many nodes."""
+    if not isinstance(error, ApiError) or not error.status.name:
+        return str(error)
+    return str(error).replace(f' "{error.status.name}"', "").replace(f"/{error.status.name}:", ":")
 
 
 def _summary(what: str, pods: list[str]) -> str:

@@ -23,7 +23,16 @@ from kruise.controllers.common.reasons import Reason
 from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.objects import Key, Unreadable
 
-__all__ = ["InvalidTemplateError", "NodeSlot", "PodClass", "PodView", "Template", "blocked_reason", "classify"]
+__all__ = [
+    "InvalidTemplateError",
+    "NodeSlot",
+    "PodClass",
+    "PodView",
+    "Template",
+    "blocked_reason",
+    "classify",
+    "restarts_of",
+]
 
 
 class InvalidTemplateError(ValueError):
@@ -159,9 +168,11 @@ def classify(pod: Pod | Unreadable, restart_limit: int) -> PodClass:
         return PodClass.FAILED
     if pod.terminating:
         return PodClass.TERMINATING
-    if pod.spec.restart_policy == "OnFailure":
-        restarts = sum(s.restart_count for s in pod.status.init_container_statuses)
-        restarts += sum(s.restart_count for s in pod.status.container_statuses)
-        if restarts > restart_limit:
-            return PodClass.RESTART_FAILED
+    if pod.spec.restart_policy == "OnFailure" and restarts_of(pod) > restart_limit:
+        return PodClass.RESTART_FAILED
     return PodClass.ACTIVE
+
+
+def restarts_of(pod: Pod) -> int:
+    """Return how often the containers of a pod were restarted, init containers included."""
+    return sum(s.restart_count for s in (*pod.status.init_container_statuses, *pod.status.container_statuses))
