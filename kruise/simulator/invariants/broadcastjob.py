@@ -119,6 +119,8 @@ class BroadcastJobs(Checker):
         self._at: dict[tuple[str, str], dict[str, Body]] = {}
         """(job uid, node uid) -> pod uid -> pod: the index that keeps a check from looking at every pod."""
         self._primed = False
+        self._failed_at: dict[str, float] = {}
+        """Job uid -> when it last had a failed pod, which may be gone since."""
 
     # Commits
 
@@ -138,6 +140,8 @@ class BroadcastJobs(Checker):
         self._check_pod(commit, before)
         if commit.new is not None:
             self._place(commit.new, before)
+            if phase(commit.new) == "Failed" and (ref := controller_ref(commit.new)) is not None:
+                self._failed_at[str(ref["uid"])] = commit.time
         else:
             self._at.get(self._where.pop(commit.uid, ("", "")), {}).pop(commit.uid, None)
 
@@ -223,6 +227,10 @@ class BroadcastJobs(Checker):
             return
         assert commit.old is not None, "a deleted pod was there"
         if _should_fail(job, before, commit.time):
+            return
+        # A pod that is deleted ends as Failed, and may be gone before the end of the job that follows from it.
+        lately = commit.time - self._failed_at.get(uid, -math.inf) <= self._slack
+        if lately and _policy(job, "failurePolicy").get("type") == "FailFast":
             return
         node = before.recent("nodes", node_of(commit.old, before), commit.time, 0.0)
         if node is None:
