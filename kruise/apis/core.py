@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from kruise.runtime.objects import Object, Resource
+from kruise.runtime.objects import EMPTY_MAP, Object, Resource
 
 __all__ = [
     "NODES",
@@ -44,9 +44,6 @@ __all__ = [
     "TemplateMeta",
     "Toleration",
 ]
-
-NO_QUANTITIES: Final[dict[str, str | int | float]] = {}
-NO_LABELS: Final[dict[str, str]] = {}
 
 
 class NodeSelectorRequirement(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
@@ -94,7 +91,7 @@ class Toleration(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="ca
 class ResourceRequirements(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     """The requests of a container. Quantities stay as they are written."""
 
-    requests: dict[str, str | int | float] = msgspec.field(default_factory=lambda: NO_QUANTITIES)
+    requests: dict[str, str | int | float] = msgspec.field(default_factory=lambda: EMPTY_MAP)
 
 
 class Container(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
@@ -110,12 +107,12 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel
     """What decides on which node a pod may run, and how it restarts."""
 
     node_name: str = ""
-    node_selector: dict[str, str] = msgspec.field(default_factory=lambda: NO_LABELS)
+    node_selector: dict[str, str] = msgspec.field(default_factory=lambda: EMPTY_MAP)
     affinity: Affinity | None = None
     tolerations: tuple[Toleration, ...] = ()
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
-    overhead: dict[str, str | int | float] = msgspec.field(default_factory=lambda: NO_QUANTITIES)
+    overhead: dict[str, str | int | float] = msgspec.field(default_factory=lambda: EMPTY_MAP)
     restart_policy: str = ""
 
 
@@ -183,8 +180,8 @@ class Pod(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
 class TemplateMeta(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     """What is read of the metadata of a pod template."""
 
-    labels: dict[str, str] = msgspec.field(default_factory=lambda: NO_LABELS)
-    annotations: dict[str, str] = msgspec.field(default_factory=lambda: NO_LABELS)
+    labels: dict[str, str] = msgspec.field(default_factory=lambda: EMPTY_MAP)
+    annotations: dict[str, str] = msgspec.field(default_factory=lambda: EMPTY_MAP)
     finalizers: tuple[str, ...] = ()
 
 
@@ -220,7 +217,7 @@ class NodeCondition(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=
 class NodeStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     """What a node offers."""
 
-    allocatable: dict[str, str | int | float] = msgspec.field(default_factory=lambda: NO_QUANTITIES)
+    allocatable: dict[str, str | int | float] = msgspec.field(default_factory=lambda: EMPTY_MAP)
     conditions: tuple[NodeCondition, ...] = ()
 
 

@@ -22,12 +22,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 __all__ = [
     "EMPTY_MAP",
+    "EmptyMap",
     "Key",
     "Object",
     "ObjectMeta",
@@ -45,8 +46,21 @@ __all__ = [
     "version_at_least",
 ]
 
-EMPTY_MAP: Final[dict[str, str]] = {}
-"""The shared default of label and annotation maps. Never written to."""
+
+class EmptyMap(dict[str, Any]):
+    """A map that stays empty, so that thousands of objects can share one. Writing to it raises TypeError."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a cached object is shared and frozen; build a patch from thaw(obj) instead")
+
+    __setitem__ = __ior__ = _refuse
+    setdefault = update = _refuse
+
+
+EMPTY_MAP: Final[dict[str, Any]] = EmptyMap()
+"""The shared default of label, annotation and quantity maps (OBJ2)."""
 
 
 class Key(NamedTuple):

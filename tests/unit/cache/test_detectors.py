@@ -81,7 +81,7 @@ def test_ref22_the_environment_decides_and_a_cache_asks_it() -> None:
 
     async def go(clock: VirtualClock) -> None:
         server = FakeServer(clock)
-        server.put("a")
+        server.put("a", metadata={"labels": {"app": "x"}})
         cache = Cache(
             server,
             clock=clock,

@@ -42,6 +42,20 @@ def test_obj2_cached_objects_refuse_assignment_and_thaw_gives_a_copy() -> None:
     assert "resourceVersion" in copy["metadata"]
 
 
+def test_obj2_the_shared_empty_map_cannot_be_written_to() -> None:
+    meta = msgspec.json.decode(b'{"name":"a"}', type=ObjectMeta)
+    for write in (
+        lambda: meta.labels.__setitem__("a", "b"),
+        lambda: meta.labels.update(a="b"),
+        lambda: meta.annotations.setdefault("a", "b"),
+        lambda: meta.annotations.__ior__({"a": "b"}),
+    ):
+        with pytest.raises(TypeError, match="frozen"):
+            write()
+    assert meta.labels == {} and ObjectMeta().annotations == {}
+    assert thaw(meta)["labels"] == {}
+
+
 @given(versions, versions, versions)
 def test_obj4_comparison_is_a_total_order_on_valid_versions(a: str, b: str, c: str) -> None:
     ab, ba = compare_versions(a, b), compare_versions(b, a)
