@@ -251,12 +251,12 @@ _NAME: Final = tuple(
     for rule in (
         Rule(
             cel=f"{given}self.metadata.{field}.matches('^[a-zA-Z0-9-]+$')",
-            message=f"the {field} of a BroadcastJob consists of letters, digits and '-', because it becomes a label value",
+            message=f"the {field} of a BroadcastJob consists of letters, digits and '-': it becomes a label value",
             path=f".metadata.{field}",
         ),
         Rule(
             cel=f"{given}size(self.metadata.{field}) <= 63",
-            message=f"the {field} of a BroadcastJob must be no more than 63 characters, because it becomes a label value",
+            message=f"the {field} of a BroadcastJob must be no more than 63 characters: it becomes a label value",
             path=f".metadata.{field}",
         ),
     )
