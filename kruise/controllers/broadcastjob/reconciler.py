@@ -54,7 +54,7 @@ from kruise.runtime.cache.store import Change, Store
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock
 from kruise.runtime.controller import After, Done, Result, current
-from kruise.runtime.errors import Conflict, NotFound, TerminalError
+from kruise.runtime.errors import NotFound, TerminalError
 from kruise.runtime.log import get_logger
 from kruise.runtime.objects import Key, Object, Resource, Unreadable, controller_of
 
@@ -121,6 +121,8 @@ class BroadcastJobReconciler:
         self._uids: dict[Key, str] = {}
         self._bad: dict[Key, str] = {}
         self._pace = StatusPace()
+        self._refused: set[str] = set()
+        """The uids of jobs whose last status write did not succeed."""
         self._templates = TemplateCache()
         jobs.on_change(self._job_changed)
         pods.on_change(self._pod_changed)
@@ -277,16 +279,15 @@ class BroadcastJobReconciler:
             return None
         body = wire(settled.status)
         if body != wire(job.status):
-            moment = self._clock.monotonic()
-            wait = self._pace.wait(job.uid, moment, decisive=settled.decisive or at_once)
+            urgent = settled.decisive or at_once or job.uid in self._refused
+            wait = self._pace.wait(job.uid, self._clock.monotonic(), decisive=urgent)
             if wait > 0:
                 return wait
-            try:
-                await self._client.patch_status(BROADCASTJOBS, job, body)
-            except Conflict:
-                self._pace.forget(job.uid)  # the spec changed: the new status must not wait for the window
-                raise
-            self._pace.wrote(job.uid, moment)
+            # Until it is written nothing waits: after a conflict, because the spec changed, or after another error.
+            self._refused.add(job.uid)
+            await self._client.patch_status(BROADCASTJOBS, job, body)
+        self._refused.discard(job.uid)
+        self._pace.settled(job.uid)
         self._report(job, settled.events)
         return None
 
@@ -332,11 +333,13 @@ class BroadcastJobReconciler:
         self._uids.pop(key, None)
         self._bad.pop(key, None)
         self._kept.pop(uid, None)
-        self._pace.forget(uid)
+        self._pace.settled(uid)
+        self._refused.discard(uid)
 
     def kept(self) -> int:
         """Return of how many jobs something is kept: never more than there are (G9)."""
-        return max(len(self._kept), len(self._uids), len(self._pace), len(self._bad), len(self._templates))
+        tables = (self._kept, self._uids, self._pace, self._refused, self._bad, self._templates)
+        return max(len(table) for table in tables)
 
 
 def _told_before(job: BroadcastJob, view: View) -> set[tuple[str, str]]:
