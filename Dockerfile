@@ -34,7 +34,7 @@ LABEL org.opencontainers.image.title="kruise-manager" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/kruise /opt/kruise
-ENV PATH=/opt/kruise/bin:/usr/local/bin:/usr/bin:/bin
+ENV PATH=/opt/kruise/bin:/usr/local/bin:/usr/bin:/bin KRUISE_COMMIT=${REVISION}
 WORKDIR /
 USER 65532:65532
 # Metrics, probes.

@@ -66,6 +66,8 @@ def test_the_final_stage_runs_nothing_as_root() -> None:
     assert FINAL.all("RUN") == []
     assert FINAL.all("USER") == ["65532:65532"]
     assert FINAL.all("COPY") == ["--from=build /opt/kruise /opt/kruise"]
+    # What `kruise-manager --version` shows.
+    assert any("KRUISE_COMMIT=${REVISION}" in line for line in FINAL.all("ENV"))
     assert FINAL.all("ENTRYPOINT") == ['["/opt/kruise/bin/kruise-manager"]']
 
 
