@@ -73,6 +73,9 @@ def fits(spec: PodSpec, demand: Demand, node: Node, *, node_name: str | None = N
         return Misfit(Reason.NODE_AFFINITY_MISMATCH, "node(s) didn't match Pod's node affinity/selector")
     for taint in node.spec.taints:
         if taint.effect in ("NoSchedule", "NoExecute") and not _tolerated(spec.tolerations, taint):
+            if taint.key == UNSCHEDULABLE_TAINT.key and node.spec.unschedulable:
+                # Kubernetes gives a cordoned node this taint as well; what a person did is the reason.
+                return Misfit(Reason.NODE_CORDONED, "node(s) were unschedulable")
             text = f"node(s) had taint {{{taint.key}: {taint.value}}}, that the pod didn't tolerate"
             return Misfit(Reason.TAINT_NOT_TOLERATED, text, taint.key)
     if node.spec.unschedulable and not _tolerated(spec.tolerations, UNSCHEDULABLE_TAINT):

@@ -200,15 +200,13 @@ def plan(job: BroadcastJob, view: View, now: float) -> Plan:
 
 
 def _culprit(job: BroadcastJob, view: View) -> str:
-    """Name the first failed pod and its node, for the event that ends the job."""
-    first = min((p for p in view.pods() if p.kind.failed), key=lambda p: p.key, default=None)
+    """Name the first pod over the restart limit and its node, for the event that ends the job."""
+    over = (p for p in view.pods() if p.kind is PodClass.RESTART_FAILED)
+    first = min(over, key=lambda p: p.key, default=None)
     if first is None or isinstance(first.pod, Unreadable):
         return ""
-    where = f"pod {first.key.name} on node {first.node_name}"
-    if first.kind is not PodClass.RESTART_FAILED:
-        return f"; such as {where}"
-    restarts = restarts_of(first.pod)
-    return f"; {where} was restarted {restarts} times, restartLimit is {job.spec.failure_policy.restart_limit}"
+    restarts, limit = restarts_of(first.pod), job.spec.failure_policy.restart_limit
+    return f"; pod {first.key.name} on node {first.node_name} restarted {restarts} times, restartLimit is {limit}"
 
 
 def _active(view: View) -> tuple[PodView, ...]:
