@@ -120,8 +120,9 @@ def _complete(directory: Path) -> bool:
 
 def _recipe() -> str:
     digest = hashlib.sha256()
-    for part in (HERE / "cmd" / "kubeall" / "main.go", HERE / "gomod.py"):
-        digest.update(part.read_bytes())
+    for part in ("cmd/kubeall/main.go", "gomod.py", "go.mod", "go.sum"):
+        path = HERE / part
+        digest.update(path.read_bytes() if path.is_file() else b"absent")
     digest.update(_TAGS.encode())
     return digest.hexdigest()
 

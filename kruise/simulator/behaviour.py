@@ -122,6 +122,8 @@ _POD_FIELDS: Final = {f.name.replace("_", "-"): f.name for f in fields(PodBehavi
 _CONTAINER_FIELDS: Final = {f.name.replace("_", "-"): f.name for f in fields(ContainerBehaviour)} | {
     "exit-code": "exit_codes"
 }
+SETTINGS: Final = frozenset({*_POD_FIELDS, *_CONTAINER_FIELDS})
+"""Every setting, spelt as in the annotations."""
 _IMAGE: Final = re.compile(
     r"(?P<what>run|start|ready|stop)-(?P<seconds>\d+(?:\.\d+)?)s|exit-(?P<code>\d+)|(?P<word>pull-fail|never-ready)"
 )

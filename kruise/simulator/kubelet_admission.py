@@ -76,11 +76,11 @@ def _clash(a: tuple[str, str, int], b: tuple[str, str, int]) -> bool:
     return a[1:] == b[1:] and (a[0] == b[0] or "0.0.0.0" in (a[0], b[0]))  # noqa: S104
 
 
-def room(allocatable: Mapping[str, Any] | None, others: Iterable[Mapping[str, Any]]) -> Room:
-    """Return what a node has and what the pods on it use; *others* are the specs of those that have not ended."""
+def room(allocatable: Mapping[str, Any] | None, others: Iterable[Mapping[str, int]]) -> Room:
+    """Return what a node has and what its pods use; *others*: :func:`requests` of each that has not ended."""
     used: Counter[str] = Counter()
-    for spec in others:
-        used.update(requests(spec))
+    for asked in others:
+        used.update(asked)
         used[PODS] += 1000
     return Room(amounts(allocatable), used)
 

@@ -63,10 +63,18 @@ class PodRecord:
     behaviour: Behaviour | None = None
     """None: to be resolved anew."""
     commands: list[Command] = field(default_factory=list)
+    asked: dict[str, int] | None = None
+    """What it asks of its node; None: to be counted anew."""
     deleted: bool = False
     """The last delete was sent; a finalizer may keep the object."""
     due: float = math.inf
     """Monotonic."""
+
+
+def _asked(record: PodRecord) -> dict[str, int]:
+    if record.asked is None:
+        record.asked = kubelet_admission.requests(record.pod.spec)
+    return record.asked
 
 
 @dataclass(slots=True)
@@ -165,7 +173,7 @@ class NodeAgent:
             return
         else:
             if record.pod.metadata.annotations != pod.metadata.annotations or record.pod.spec != pod.spec:
-                record.behaviour = None
+                record.behaviour = record.asked = None
             record.pod = pod
         node = self.keeper.nodes.get(pod.node)
         if node is not None:
@@ -281,17 +289,18 @@ class NodeAgent:
         refused = None
         if not pod.status.get("startTime") and node.node is not None:
             others = self._others(key, node)
-            space = kubelet_admission.room(node.node.status.get("allocatable"), others)
-            refused = kubelet_admission.refusal(pod.spec, node.node.metadata.labels, space, others)
+            space = kubelet_admission.room(node.node.status.get("allocatable"), map(_asked, others))
+            specs = (other.pod.spec for other in others)
+            refused = kubelet_admission.refusal(pod.spec, node.node.metadata.labels, space, specs)
         state = kubelet.accept(pod, now, place, refused=refused)
         # Remembered at once: pods that are looked at meanwhile must see that this one has its place.
         record.state = state
         return state
 
-    def _others(self, key: Key, node: NodeRecord) -> list[dict[str, Any]]:
-        """Return the specs of the pods that hold a place on *node* and have not ended."""
+    def _others(self, key: Key, node: NodeRecord) -> list[PodRecord]:
+        """Return the pods that hold a place on *node* and have not ended."""
         return [
-            other.pod.spec
+            other
             for one in node.pods
             if one != key
             and (other := self.pods.get(one)) is not None
@@ -311,7 +320,7 @@ class NodeAgent:
         resize = state.resize if state is not None else None
         if resize is not None and node.node is not None and wanted(record.pod.spec) != resize.allocated:
             others = self._others(record.pod.key, node)
-            room = kubelet_admission.room(node.node.status.get("allocatable"), others)
+            room = kubelet_admission.room(node.node.status.get("allocatable"), map(_asked, others))
         return Place(node.name, node_objects.address(node.index), ip, room)
 
     def _resolve(self, pod: SimPod, node: NodeRecord) -> Behaviour:
@@ -367,7 +376,7 @@ class NodeAgent:
     def _adopt(self, key: Key, record: PodRecord, pod: SimPod) -> None:
         if self.pods.get(key) is record and not version_at_least(record.pod.resource_version, pod.resource_version):
             if record.pod.metadata.annotations != pod.metadata.annotations or record.pod.spec != pod.spec:
-                record.behaviour = None
+                record.behaviour = record.asked = None
                 self._again.add(key)
             elif record.pod.terminating != pod.terminating:
                 self._again.add(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kruise.runtime.errors import ConfigError
-from kruise.simulator.behaviour import DEFAULT, FOREVER, Behaviour, Rule, of_image, resolve
+from kruise.simulator.behaviour import DEFAULT, FOREVER, SETTINGS, Behaviour, Rule, of_image, resolve
 
 
 def resolved(
@@ -144,3 +145,10 @@ def test_one_is_a_number_of_seconds_in_all_its_forms() -> None:
 @given(st.dictionaries(st.text(max_size=12).map(lambda k: f"sim.kruise.io/{k}"), st.text(max_size=8), max_size=4))
 def test_resolving_never_raises(annotations: dict[str, str]) -> None:
     resolved(annotations=annotations, node=annotations)
+
+
+def test_the_document_names_every_setting_and_no_other() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "simulated-nodes.md").read_text()
+    table = text.partition("| annotation | meaning | default |")[2].partition("\n\n")[0]
+    named = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
+    assert named == SETTINGS - {"exit-codes"}

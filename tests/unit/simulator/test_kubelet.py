@@ -574,7 +574,7 @@ ALLOCATABLE = {"cpu": "4", "memory": "8Gi", "pods": "3"}
     ],
 )
 def test_admission(wanted: dict[str, Any], others: list[dict[str, Any]], reason: str | None) -> None:
-    answer = refusal(wanted, {"zone": "a"}, room(ALLOCATABLE, others), others)
+    answer = refusal(wanted, {"zone": "a"}, room(ALLOCATABLE, map(requests, others)), others)
     assert (answer[0] if answer else None) == reason
 
 
