@@ -19,9 +19,10 @@ from typing import Any, Final
 
 import orjson
 
-from kruise.runtime.clock import Clock, Random
+from kruise.apis.quantity import Quantity
+from kruise.runtime.clock import Clock, Random, format_time
 from kruise.runtime.objects import Key
-from kruise.simulator.apiserver import deletion, kinds, metadata, pods
+from kruise.simulator.apiserver import budgets, deletion, kinds, metadata, pods, quota
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.failure import (
     Cause,
@@ -177,6 +178,7 @@ class Operations:
         if causes:
             raise invalid(info.kind, info.group, call.name, *causes)
         self._check_namespace(call, info)
+        self._check_quota(call, info, obj)
         if self.storage.get(info.table, call.key) is not None:
             raise already_exists(info.plural, info.group, call.name)
         record = self._put(call, info, None, obj)
@@ -201,6 +203,28 @@ class Operations:
                 "NamespaceTerminating", f"namespace {call.namespace} is being terminated", "metadata.namespace"
             )
             raise forbidden(info.plural, info.group, call.name, text, cause)
+
+    def _check_quota(self, call: Call, info: ResourceType, obj: Body) -> None:
+        if not info.namespaced or not self.storage.table("resourcequotas").keys:
+            return
+        snapshot = self.storage.snapshot("resourcequotas")
+        low, high = snapshot.span(call.namespace)
+        limits = [snapshot.records[key].obj for key in snapshot.keys[low:high]]
+        if limits:
+            quota.check(obj, info, limits, self.used(call.namespace))
+
+    def used(self, namespace: str) -> dict[str, Quantity]:
+        """Return what *namespace* uses, by the names that a ResourceQuota may limit."""
+        total: dict[str, Quantity] = {}
+        for table in self.storage.resources():
+            info = self.registry.stored(table)
+            if info is None or not info.namespaced:
+                continue
+            snapshot = self.storage.snapshot(table)
+            low, high = snapshot.span(namespace)
+            for key in snapshot.keys[low:high]:
+                quota.add(total, quota.usage(snapshot.records[key].obj, info))
+        return total
 
     def update(self, call: Call) -> Answer:
         """PUT of one object or its status."""
@@ -386,14 +410,33 @@ class Operations:
         return _success(201)
 
     def evict(self, call: Call) -> Answer:
-        """POST to ``pods/eviction``: deletes, as there is no budget to ask."""
+        """POST to ``pods/eviction``: deletes, when the disruption budget allows it."""
         info = _known(call)
         given = document(call)
         options = deletion.DeleteOptions.read(given.get("deleteOptions") or {}, call.query)
         old = self.existing(call, info)
         metadata.check_preconditions(info, old, call.name, options.preconditions())
+        if budgets.asked(old.obj):
+            self._use_budget(call, old.obj)
+        if not call.dry_run:
+            old = self._put(call, info, old, pods.disrupted(old.obj, self.clock.now()))
         self._delete(call, info, old, options)
         return _success(201)
+
+    def _use_budget(self, call: Call, pod: Body) -> None:
+        snapshot = self.storage.snapshot(budgets.BUDGETS)
+        low, high = snapshot.span(call.namespace)
+        found = [snapshot.records[key] for key in snapshot.keys[low:high]]
+        labels = pod["metadata"].get("labels") or {}
+        fitting = [r for r in found if budgets.selects((r.obj.get("spec") or {}).get("selector"), labels)]
+        status = budgets.take(pod, [r.obj for r in fitting])
+        if status is not None and not call.dry_run:
+            budget = fitting[0].obj
+            now = format_time(self.clock.now())
+            status["disruptedPods"] = {**(status.get("disruptedPods") or {}), pod["metadata"]["name"]: now}
+            changed = {**budget, "metadata": dict(budget["metadata"]), "status": status}
+            key = Key(call.namespace, budget["metadata"]["name"])
+            self.storage.put(budgets.BUDGETS, key, changed, actor=call.actor, now=self.clock.now())
 
     # What the writes share
 

@@ -176,3 +176,18 @@ def bind(old: Body, node: str, now: float) -> Body:
         "spec": {**old["spec"], "nodeName": node},
         "status": status,
     }
+
+
+def disrupted(old: Body, now: float) -> Body:
+    """Return the pod *old* with the condition that says that an eviction ends it."""
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": format_time(now),
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+    }
+    status = dict(old.get("status") or {})
+    status["conditions"] = [c for c in status.get("conditions") or () if c["type"] != "DisruptionTarget"] + [condition]
+    return {**old, "metadata": dict(old["metadata"]), "status": status}

@@ -285,6 +285,10 @@ class Registry:
         """Return the resource called ``plural.group``."""
         return self._by_name.get(name)
 
+    def stored(self, table: str) -> ResourceType | None:
+        """Return the resource whose objects the store keeps under the name *table*."""
+        return self._by_name.get(table) or next((r for r in self._by_name.values() if r.table == table), None)
+
     def of_kind(self, api_version: str, kind: str) -> ResourceType | None:
         """Return the resource whose objects have this kind, whatever the version."""
         group = api_version.rpartition("/")[0]
