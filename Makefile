@@ -99,6 +99,7 @@ bench: venv ## Benchmarks: ratios against the stored baseline
 .PHONY: cluster
 cluster: venv ## Start a real control plane with simulated nodes, install the CRDs, print the kubeconfig
 	$(PY) -m hack.cluster up --nodes $(NODES) $(ARGS)
+	@KUBECONFIG=.cluster/admin.kubeconfig $(PY) -m hack.install install >&2
 
 .PHONY: cluster-down
 cluster-down: venv ## Stop exactly what `make cluster` started

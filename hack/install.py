@@ -103,8 +103,11 @@ class Installer:
                 await self._apply(one)
 
     async def uninstall(self, manifests: Iterable[Manifest], *, force: bool) -> None:
-        """Delete *manifests*, in the opposite order. Raises Refused while objects of ours exist, unless forced."""
-        doomed = list(manifests)
+        """Delete *manifests*, in the opposite order. Raises Refused while objects of ours exist, unless forced.
+
+        A namespace stays: it may hold what we did not make.
+        """
+        doomed = [one for one in manifests if one["kind"] != "Namespace"]
         for one in doomed:
             if one["kind"] == DEFINITIONS.kind and not force and (names := await self._objects(one)):
                 raise Refused(

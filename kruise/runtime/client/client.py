@@ -33,6 +33,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast, overload
 
+import msgspec
+
 from kruise.runtime.client.fence import Fence
 from kruise.runtime.client.noop import PatchKind, would_change
 from kruise.runtime.client.preconditions import check_patch, encode, guarded, raise_conflict
@@ -43,7 +45,7 @@ from kruise.runtime.clock import Clock
 from kruise.runtime.errors import Conflict, DecodeError, Invalid, NotFound, UnknownOutcome
 from kruise.runtime.log import get_logger
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.objects import Key, Object, ObjectMeta, Resource
+from kruise.runtime.objects import Key, Object, ObjectMeta, PartialObject, Resource
 
 __all__ = ["CacheReader", "Client", "Live", "PatchKind", "Reader", "Write"]
 
@@ -299,7 +301,10 @@ class Client(Reader):
         A pod has a grace period, and a finalizer may hold any object: to have seen that it is going is enough to plan
         on. Waiting for its end would hold its owner back for as long as it lingers.
         """
-        found = self._codecs.of(resource.partial()).read(body)
+        try:
+            found = msgspec.json.decode(body, type=PartialObject)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return ""  # a Status: it is gone
         lingers = found.uid == obj.uid and found.terminating
         return found.resource_version if lingers else ""
 

@@ -7,6 +7,7 @@ Guarantees:
 * CLI2: a patch carries uid and resourceVersion; a JSON patch tests both. :func:`raise_conflict` recognises each way in
   which the server says "this is not that object any more".
 * RES6: a strategic patch is for built-in kinds, and not for ControllerRevisions.
+* Events are exempt: a series is counted on although somebody else changed the event.
 * OBJ5: the version may be left out by nothing but a patch of the owners of a built-in kind.
 
 What this does not do: it sends nothing.
@@ -52,7 +53,8 @@ def check_patch(
     """Raise ValueError for a patch that could do harm or cannot succeed."""
     if isinstance(patch, Mapping) == (kind is PatchKind.JSON):
         raise ValueError("a JSON patch is a list of operations, every other patch an object")
-    if not obj.uid or not (version or obj.resource_version):
+    known = obj.uid and (version or obj.resource_version)
+    if not known and not is_exempt(resource):
         raise ValueError(f"{resource.kind} {obj.key} has no uid or version; patch what was read from the server")
     if kind is PatchKind.STRATEGIC and resource.custom:
         raise ValueError(f"{resource.kind} is a custom resource: the server takes no strategic patch of it (415)")
@@ -60,6 +62,11 @@ def check_patch(
         raise ValueError("a strategic patch of a ControllerRevision is refused (422) unless data is Go's own JSON")
     if uid_alone and (resource.custom or subresource or version or kind is PatchKind.JSON or not _only_owners(patch)):
         raise ValueError("only a patch of metadata.ownerReferences of a built-in kind may leave out the version")
+
+
+def is_exempt(resource: Resource[Any]) -> bool:
+    """Tell whether writes of *resource* may do without preconditions: Events alone (reliability, rule 1)."""
+    return resource.group == "events.k8s.io"
 
 
 def _only_owners(patch: Mapping[str, Any]) -> bool:
@@ -72,7 +79,9 @@ def guarded(uid: str, version: str, patch: Any) -> Any:
         tests = [{"op": "test", "path": "/metadata/uid", "value": uid}]
         tests.append({"op": "test", "path": "/metadata/resourceVersion", "value": version})
         return [*tests, *patch]
-    meta = {**(patch.get("metadata") or {}), "uid": uid}
+    meta = dict(patch.get("metadata") or {})
+    if uid:
+        meta["uid"] = uid
     if version:
         meta["resourceVersion"] = version
     return {**patch, "metadata": meta}

