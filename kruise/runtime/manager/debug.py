@@ -6,7 +6,8 @@ Guarantees:
 
 * DBG1: ``/debug/{queue,cache,leader,tasks,stacks,mem}`` on a port of their own, off by default; :meth:`Debug.dump`
   writes the same to the log. A report lets the loop run after every few lines: no dump stalls it for 50 ms.
-* DBG3: ``/debug/cache`` has the types with the most bytes first; ``?top=5`` for how many.
+* DBG3: ``/debug/cache`` has the types with the most bytes first; ``?top=5`` for how many. ``/debug/objects`` has key,
+  uid and version of every cached object, to be compared with a list of the server; it is not part of the dump.
 * DBG4: names, counts, ages and lines of code only: no object, no value of a variable, no token. It listens on loopback
   unless a host is given, and asks for authorisation when it is reachable from elsewhere.
 
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from kruise.runtime.cache.store import Store
 from kruise.runtime.clock import Clock
 from kruise.runtime.controller.queue import Queue
 from kruise.runtime.log import get_logger
@@ -51,6 +53,9 @@ class _Described(Protocol):
 
     @property
     def resource(self) -> Resource[Any]: ...
+
+    @property
+    def store(self) -> Store[Any]: ...
 
     def store_bytes(self) -> int: ...
 
@@ -110,6 +115,8 @@ class Debug:
             "stacks": self._stacks,
             "mem": self._mem,
         }
+        self.listings: Final[Mapping[str, Callable[[int], Lines]]] = {"objects": self._objects}
+        """As long as the caches are: served, but not written to the log."""
 
     def server(self, options: DebugOptions, authorizer: Authorizer) -> HttpServer | None:
         """Return the server of the reports, or None when it is off. Only loopback is served without authorisation."""
@@ -122,10 +129,10 @@ class Debug:
             server.route(path, handler if address.loopback else authorizer.guard(handler))
 
         async def index(_call: Call) -> Reply:
-            return Reply.text("\n".join(f"/debug/{name}" for name in self.reports))
+            return Reply.text("\n".join(f"/debug/{name}" for name in (*self.reports, *self.listings)))
 
         add("/debug/", index)
-        for name in self.reports:
+        for name in (*self.reports, *self.listings):
             add(f"/debug/{name}", self._handler(name))
         return server
 
@@ -141,7 +148,7 @@ class Debug:
     async def report(self, name: str, *, top: int = TOP) -> list[str]:
         """Return the lines of one report. Lets other tasks run meanwhile; can be cancelled."""
         found: list[str] = []
-        for line in self.reports[name](top):
+        for line in {**self.reports, **self.listings}[name](top):
             if line is not None:
                 found.append(line)
             if line is None or len(found) % BREATHE_EVERY == 0:
@@ -183,6 +190,13 @@ class Debug:
         yield f"{len(sizes)} types, {sum(size for size, _ in sizes)} bytes"
         for size, text in sizes[:top]:
             yield f"{size} bytes  {text}"
+
+    def _objects(self, _top: int) -> Lines:
+        for informer in self._informers():
+            store = informer.store
+            for obj in (*store.list(), *store.unreadable()):
+                yield f"{informer.resource} {obj.key} {obj.uid} {obj.resource_version}"
+            yield None
 
     def _leader(self, _top: int) -> Lines:
         elector = self._elector()

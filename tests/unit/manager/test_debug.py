@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from kruise.runtime.cache.store import Store
 from kruise.runtime.client.rest import Rest
 from kruise.runtime.clock import Clock, Random, SystemClock
 from kruise.runtime.controller.queue import Queue
@@ -19,7 +20,7 @@ from kruise.runtime.manager.debug import Debug, DebugOptions
 from kruise.runtime.manager.http import Address
 from kruise.runtime.manager.leader import ElectionOptions, Elector
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.objects import Key, PartialObject, Resource
+from kruise.runtime.objects import Key, ObjectMeta, PartialObject, Resource
 from kruise.runtime.testing.loop import VirtualClock, eventually, run_virtual
 from tests.unit.manager.lease_server import LeaseServer
 from tests.unit.manager.test_authz import TOKEN, Reviews
@@ -56,6 +57,19 @@ def authorizer(clock: Clock) -> tuple[Reviews, Authorizer]:
     api = Reviews(clock)
     rest = Rest(api, clock=clock, rng=Random(1), metrics=Metrics(process=False))
     return api, Authorizer(rest, clock=clock, rng=Random(1))
+
+
+def test_dbg3_every_cached_object_by_key_uid_and_version() -> None:
+    async def main(clock: VirtualClock) -> None:
+        informer = FakeInformer("pods", 100)
+        informer.store = Store(PODS, clock=clock)
+        meta = ObjectMeta(namespace="ns", name="one", uid="u1", resource_version="7")
+        informer.store.put(PartialObject(metadata=meta))
+        debug = make(clock, informers=[informer])
+        assert await debug.report("objects") == ["pods ns/one u1 7"]
+        assert "objects" not in debug.reports, "the dump in the log must not grow with the caches"
+
+    run_virtual(main)
 
 
 def test_dbg1_the_queue_with_its_keys() -> None:
@@ -232,6 +246,7 @@ async def test_dbg1_dbg3_over_http() -> None:
         await server.ready()
         for path, status, text in (
             ("/debug/", 200, "/debug/cache"),
+            ("/debug/", 200, "/debug/objects"),
             ("/debug/cache?top=1", 200, "2 types, 905 bytes\n900 bytes  pods: synced\n"),
             ("/debug/cache?top=x", 400, "want a number"),
             ("/debug/tasks", 200, "tasks"),
