@@ -70,7 +70,8 @@ if TYPE_CHECKING:
     from kruise.runtime.cache.fanout import Registration
     from kruise.runtime.cache.host import Host
     from kruise.runtime.cache.index import Index
-    from kruise.runtime.cache.informer import Informer, Scope
+    from kruise.runtime.cache.informer import Informer
+    from kruise.runtime.cache.scope import Scope
     from kruise.runtime.cache.status import InformerStatus
     from kruise.runtime.cache.store import Change, Store
     from kruise.runtime.client.auth import ClusterConfig, Credentials, StaticCredentials, in_cluster
@@ -328,7 +329,8 @@ _HOMES: Final = {
     "cache.fanout": "Registration",
     "cache.host": "Host",
     "cache.index": "Index",
-    "cache.informer": "Informer Scope",
+    "cache.informer": "Informer",
+    "cache.scope": "Scope",
     "cache.status": "InformerStatus",
     "cache.store": "Change Store",
     "client.auth": "ClusterConfig Credentials StaticCredentials in_cluster",

@@ -32,8 +32,9 @@ from kruise.runtime.cache.detector import ListDetector
 from kruise.runtime.cache.gauges import register
 from kruise.runtime.cache.host import Api, Host
 from kruise.runtime.cache.index import NAMESPACE, Index, Term
-from kruise.runtime.cache.informer import Informer, Scope
+from kruise.runtime.cache.informer import Informer
 from kruise.runtime.cache.mutation import MutationDetector
+from kruise.runtime.cache.scope import Scope
 from kruise.runtime.cache.states import Rules
 from kruise.runtime.cache.status import InformerStatus
 from kruise.runtime.cache.store import Store

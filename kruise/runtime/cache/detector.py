@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from kruise.runtime.cache.host import Api, Host
+from kruise.runtime.cache.scope import Scope
 from kruise.runtime.cache.store import Store
 from kruise.runtime.client.frames import Codec
 from kruise.runtime.errors import ApiError, RuntimeFault, TransportError
 from kruise.runtime.log import get_logger
 from kruise.runtime.objects import Key, Object
-
-if TYPE_CHECKING:
-    from kruise.runtime.cache.informer import Scope
 
 STREAM_ENV: Final = "KUBE_WATCHLIST_INCONSISTENCY_DETECTOR"
 LIST_ENV: Final = "KUBE_LIST_FROM_CACHE_INCONSISTENCY_DETECTOR"

@@ -31,8 +31,7 @@ What this does not do: it decides nothing about lists and watches (``reflector.p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from kruise.runtime.cache.detector import ListDetector
@@ -40,6 +39,7 @@ from kruise.runtime.cache.fanout import Registration
 from kruise.runtime.cache.host import Host
 from kruise.runtime.cache.index import Index
 from kruise.runtime.cache.mutation import MutationDetector
+from kruise.runtime.cache.scope import Scope
 from kruise.runtime.cache.states import Rules
 from kruise.runtime.cache.status import InformerStatus
 from kruise.runtime.cache.store import Change, Handler, Staging, Store
@@ -57,18 +57,6 @@ CHUNK: Final = 256
 _ORDER: Final = ("Missing", "Empty", "Paging", "Streaming", "Relist", "Listed", "Watching")
 
 log = get_logger("informer")
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What one reflector of an informer watches. The server filters, never this process (CAC9)."""
-
-    namespace: str = ""
-    """``""`` for the whole cluster."""
-    label_selector: str = ""
-    field_selector: str = ""
-    transform: Callable[[Any], Any] | None = None
-    """Drops what nobody reads of a readable object, before it is stored (FRA6)."""
 
 
 class Informer(Generic[T]):
