@@ -101,9 +101,10 @@ class World:
         return found
 
     def events(self, name: str, namespace: str = "default") -> list[Body]:
-        """Return the Events on an object of this name."""
+        """Return the Events on the present job of this name; those on an earlier one live on for an hour."""
+        uid = self.job(name, namespace)["metadata"]["uid"]
         items = self.call("GET", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events?limit=0")["items"]
-        return [e for e in items if (e.get("regarding") or {}).get("name") == name]
+        return [e for e in items if (e.get("regarding") or {}).get("uid") == uid]
 
     def cordon(self, name: str, *, on: bool = True) -> None:
         """Cordon a node, or uncordon it."""

@@ -1,0 +1,51 @@
+"""The roles and the requests of this whole session: every right is used, and every request had its right.
+
+It is the last test to run. The other direction alone needs the others: a right that is not used is only a finding when
+everything ran that uses rights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hack import rbac
+from tests.e2e.harness.world import ACTOR, World
+
+pytestmark = pytest.mark.real
+
+NEEDED = {"test_broadcastjob", "test_faults", "test_leader", "test_process"}
+"""The modules that together do all that the manager can do."""
+
+
+@pytest.fixture(scope="module")
+def used(world: World) -> dict[rbac.Right, set[int]]:
+    """Every right that our ServiceAccount used in this session, with the codes of the answers."""
+    found: dict[rbac.Right, set[int]] = {}
+    for entry in world.cluster.audit.entries():
+        if entry.user == ACTOR and entry.resource:
+            name = entry.resource + (f"/{entry.subresource}" if entry.subresource else "")
+            found.setdefault((entry.group, name, entry.verb), set()).add(entry.code)
+    return found
+
+
+def test_every_request_had_its_right(used: dict[rbac.Right, set[int]]) -> None:
+    missing, _ = rbac.compare(right for right, codes in used.items() if codes - {403})
+    assert not missing, f"used without being granted: {sorted(missing)}"
+    assert used, "nothing ran before this test"
+
+
+def test_every_right_is_used(used: dict[rbac.Right, set[int]], request: pytest.FixtureRequest) -> None:
+    ran: set[str] = {item.path.stem for item in request.session.items}
+    if not ran >= NEEDED or _deselected(request.config):
+        pytest.skip("only a whole run uses every right")
+    _, unused = rbac.compare(right for right, codes in used.items() if codes - {403})
+    assert not unused, f"granted and never used: {sorted(unused)}"
+
+
+def _deselected(config: Any) -> bool:
+    """Tell whether the user picked tests by hand."""
+    return bool(config.option.keyword or config.option.markexpr or config.option.deselect) or any(
+        "::" in arg for arg in config.args
+    )
