@@ -62,7 +62,7 @@ def pod(number: int, *, version: int = 0, phase: str = "Running", job: str = "ro
         "f:securityContext": _leaves("allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem"),
     }
     metadata_fields = {
-        "f:annotations": _leaves("kruise.io/node-uid", "prometheus.io/scrape", "prometheus.io/port"),
+        "f:annotations": _leaves("apps.kruise.io/broadcastjob-node-uid", "prometheus.io/scrape", "prometheus.io/port"),
         "f:labels": _leaves("app.kubernetes.io/name", "broadcastjob-controller-uid", "broadcastjob-name", "team"),
         "f:ownerReferences": {f'k:{{"uid":"{JOB_UID}"}}': {}},
     }
@@ -85,7 +85,7 @@ def pod(number: int, *, version: int = 0, phase: str = "Running", job: str = "ro
                 "team": "platform-infrastructure",
             },
             "annotations": {
-                "kruise.io/node-uid": uid("node", number % 5000),
+                "apps.kruise.io/broadcastjob-node-uid": uid("node", number % 5000),
                 "prometheus.io/scrape": "true",
                 "prometheus.io/port": "9102",
                 "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",

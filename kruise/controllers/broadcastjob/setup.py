@@ -12,6 +12,7 @@ from typing import Final
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.core import NODES, PODS
 from kruise.controllers.broadcastjob.gauges import add_gauges
+from kruise.controllers.broadcastjob.pod_events import PodMatters
 from kruise.controllers.broadcastjob.reconciler import BroadcastJobReconciler
 from kruise.runtime.controller import Access, Builder, Controller, RateLimiter
 from kruise.runtime.manager.manager import Manager
@@ -59,7 +60,7 @@ def setup(
     controller = (
         Builder(manager, NAME)
         .for_(BROADCASTJOBS)
-        .owns(PODS)
+        .owns(PODS, predicates=[PodMatters()])
         .watches(NODES, reconciler.jobs_of_node)
         .accesses(*ACCESSES)
         .build(reconciler, workers=workers, limiter=limiter, resync=resync)
