@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from kruise.apis.core import Container, Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration
@@ -217,9 +218,17 @@ def _add(into: dict[str, Quantity], container: Container) -> None:
         into[name] = into[name] + amount if name in into else amount
 
 
+# Thousands of nodes offer a handful of different amounts, and each job asks each node: they are read once.
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Quantity:
+    return Quantity.parse(text)
+
+
 def _quantity(text: str | int | float, where: str) -> Quantity:  # noqa: PYI041 - JSON writes both
     try:
-        return Quantity.parse(str(text))
+        return _parsed(str(text))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
@@ -250,11 +259,13 @@ def _lacking(demand: Demand, allocatable: Mapping[str, str | int | float]) -> Mi
     return Misfit(Reason.INSUFFICIENT_RESOURCES, ", ".join(lacking)) if lacking else None
 
 
+@lru_cache(maxsize=1024, typed=True)
 def _whole(text: str | float | None) -> int:
     amount = _offered(text)
     return 0 if amount is None else amount.value()
 
 
+@lru_cache(maxsize=1024, typed=True)
 def _milli(text: str | float | None) -> int:
     amount = _offered(text)
     return 0 if amount is None else amount.milli_value()

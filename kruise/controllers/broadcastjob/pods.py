@@ -15,7 +15,6 @@ What this does not do: it adds no toleration and no readiness gate.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import re
 from typing import Any, Final
@@ -61,6 +60,8 @@ def build_pod(
 ) -> dict[str, Any]:
     """Return the body of the pod of *job* for one node. *template* is the parsed template and stays as it is.
 
+    The body shares with the template whatever is the same for every node: nobody changes either of them.
+
     With *by_scheduler* the pod is pinned by a required affinity to the node's name, which replaces the template's own
     required terms (eligibility was checked with these before); else ``nodeName`` is set and the scheduler is bypassed.
     """
@@ -78,10 +79,10 @@ def build_pod(
     }
     if meta.get("finalizers"):
         metadata["finalizers"] = list(meta["finalizers"])
-    spec = copy.deepcopy(template.get("spec") or {})
+    spec: dict[str, Any] = dict(template.get("spec") or {})
     if by_scheduler:
-        affinity = spec["affinity"] = spec.get("affinity") or {}
-        node_affinity = affinity["nodeAffinity"] = affinity.get("nodeAffinity") or {}
+        affinity = spec["affinity"] = dict(spec.get("affinity") or {})
+        node_affinity = affinity["nodeAffinity"] = dict(affinity.get("nodeAffinity") or {})
         node_affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {
             "nodeSelectorTerms": [
                 {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node_name]}]},

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from kruise.apis.broadcastjob import NODE_UID_ANNOTATION, BroadcastJob
 from kruise.apis.core import Node, Pod
 from kruise.controllers.broadcastjob.eligibility import Misfit, demand_of, fits
+from kruise.controllers.broadcastjob.pod_events import same_for_job
 from kruise.controllers.broadcastjob.pods import assigned_node, belongs_to
 from kruise.controllers.broadcastjob.slots import (
     InvalidTemplateError,
@@ -208,6 +209,9 @@ class View:
         """Take the present version of the pod *key*; ``None`` when it is gone, or is no pod of this job."""
         old = self._pods.get(key)
         if old is not None and old.pod is pod:
+            return
+        if old is not None and isinstance(old.pod, Pod) and isinstance(pod, Pod) and same_for_job(old.pod, pod):
+            old.pod = pod  # what is counted, where and how it fits is as before
             return
         if old is not None:
             self._drop_pod(old)

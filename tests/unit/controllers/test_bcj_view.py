@@ -219,3 +219,16 @@ def test_blocked_pods_are_counted_by_reason() -> None:
     assert view.blocked_pods(Reason.CRASH_LOOPING, 2) == []
     view.set_pod(stuck[0].key, pod(one, "a"))
     assert +view.blocked == {Reason.IMAGE_PULL_FAILED: 2}
+
+
+def test_a_version_that_tells_nothing_new_only_takes_the_place_of_the_last_one() -> None:
+    one = job()
+    pending, running = pod(one, "n1", phase="Pending"), pod(one, "n1", phase="Running")
+    view = View.of(one, nodes("n1"), [pending])
+    (before,) = view.pods()
+    view.set_pod(running.key, running)
+    (after,) = view.pods()
+    assert after is before
+    assert after.pod is running, "a deletion must carry the newest version"
+    view.set_pod(running.key, pod(one, "n1", phase="Succeeded"))
+    assert view.count(PodClass.SUCCEEDED) == 1
