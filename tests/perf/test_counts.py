@@ -48,6 +48,7 @@ def test_fra3_what_repeats_is_stored_once() -> None:
     assert one.metadata.namespace is two.metadata.namespace
     assert one.metadata.owner_references is two.metadata.owner_references
     assert one.spec.node_name is two.spec.node_name
+    assert one.spec.tolerations is two.spec.tolerations
     assert one.spec.containers[0].image is two.spec.containers[0].image
     assert next(iter(one.metadata.labels)) is next(iter(two.metadata.labels))
     assert one.metadata.name is not two.metadata.name

@@ -64,6 +64,9 @@ _OWN: Final[dict[type, frozenset[str]]] = {
 SHORT: Final = 32
 """Characters: label and annotation values up to this length are shared."""
 
+WHOLE: Final = frozenset({"finalizers", "tolerations"})
+"""Tuples that are shared as a whole: the pods of one template have equal ones."""
+
 MAX_STRINGS: Final = 1024
 """Entries of one pool. A full pool starts again: what repeats is back at once."""
 
@@ -200,7 +203,16 @@ class _Struct:
 
 
 def _repeats_whole(name: str, item: types.Type) -> bool:
-    return (isinstance(item, types.StructType) and item.cls is OwnerReference) or name == "finalizers"
+    if isinstance(item, types.StructType):
+        return item.cls is OwnerReference or (name in WHOLE and _hashable(item))
+    return name in WHOLE and isinstance(item, types.StrType)
+
+
+def _hashable(struct: types.StructType) -> bool:
+    """Tell whether equal values of *struct* have equal hashes: it is frozen, and so is all that it holds."""
+    plain = (types.StrType, types.IntType, types.BoolType, types.NoneType)
+    parts = [a for f in struct.fields for a in (f.type.types if isinstance(f.type, types.UnionType) else (f.type,))]
+    return bool(struct.cls.__struct_config__.frozen) and all(isinstance(part, plain) for part in parts)
 
 
 def _copy_raw(value: Any) -> Any:

@@ -301,6 +301,27 @@ def test_obj1_the_pools_are_bounded_and_forgotten_at_a_relist() -> None:
     assert len(codec._interner) == 0
 
 
+def test_obj1_equal_tuples_of_tolerations_are_one_object_where_they_can_be_hashed() -> None:
+    class Toleration(msgspec.Struct, frozen=True):
+        key: str = ""
+
+    class Loose(msgspec.Struct):
+        key: str = ""
+
+    class Spec(msgspec.Struct, frozen=True):
+        tolerations: tuple[Toleration, ...] = ()
+
+    class LooseSpec(msgspec.Struct, frozen=True):
+        tolerations: tuple[Loose, ...] = ()
+
+    raw = b'{"tolerations":[{"key":"a"},{"key":"b"}]}'
+    for kind, shared in ((Spec, True), (LooseSpec, False)):
+        interner = Interner(kind)
+        one, two = (interner.share(msgspec.json.decode(raw, type=kind)) for _ in range(2))
+        assert one == two
+        assert (one.tolerations is two.tolerations) is shared
+
+
 def test_obj1_a_struct_says_itself_what_repeats() -> None:
     class Odd(Object, frozen=True, gc=False, kw_only=True):
         __interned__: ClassVar[tuple[str, ...]] = ("zone",)
