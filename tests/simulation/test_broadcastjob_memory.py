@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 import pytest
 
-from kruise.runtime.clock import parse_time
+from kruise.runtime.clock import Random, parse_time
+from kruise.runtime.objects import Key
 from kruise.simulator.apiserver.call import Answer, Call
-from kruise.simulator.apiserver.intercept import Interceptor, Proceed
+from kruise.simulator.apiserver.intercept import Chunk, Interceptor, Proceed
 from tests.simulation.world import CREATE, DELETE, DELETE_JOB, JOBS, STATUS, World, simulate
 
 
@@ -657,29 +658,33 @@ def test_a_terminating_namespace_ends_the_job_without_a_storm() -> None:
 def test_g8_bad_jobs_get_one_event_each_and_stop_nobody() -> None:
     async def scenario(world: World) -> None:
         process = await world.started()
-        spec = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "resources": {"requests": {}}}]}
-        spec["containers"][0]["resources"]["requests"]["cpu"] = "lots"  # type: ignore[index]
+        container: dict[str, Any] = {"name": "c", "image": "sim.kruise.io/run-1s:v1"}
+        spec = {"restartPolicy": "Never", "containers": [{**container, "resources": {"requests": {"cpu": "lots"}}}]}
         world.create_job("bad-quantity", template={"spec": spec})
-        bad = world.create_job("bad-percent", run="1s")
-        info = world.server.registry.named(JOBS)
-        assert info is not None
+        stored = world.create_job("bad-type", paused=True)
+        # Stored before the schema was there: no API server takes it today.
+        stored["spec"]["failurePolicy"] = "FailFast"
+        world.server.storage.put(JOBS, Key("default", "bad-type"), stored, actor="user", now=world.clock.now())
         world.create_job("good", run="2s")
         await world.until(lambda: world.phase("good") == "completed")
         await world.sleep(2)
+        for number in range(3):
+            world.server.patch(JOBS, "bad-quantity", {"metadata": {"labels": {"seen": str(number)}}}, actor="user")
+            await world.sleep(1)
         reasons = [(e["regarding"]["name"], e["reason"]) for e in world.server.list("events.events.k8s.io")]
         assert reasons.count(("bad-quantity", "InvalidSpec")) == 1
+        assert reasons.count(("bad-type", "InvalidSpec")) == 1
         condition = world.condition("bad-quantity", "Progressing")
         assert (condition["status"], condition["reason"]) == ("False", "InvalidSpec")
         assert "requests[cpu]" in condition["message"]
-        assert bad["metadata"]["name"] == "bad-percent"
-        errors = process.metric(
-            "controller_runtime_terminal_reconcile_errors_total", controller="broadcastjob-controller"
-        )
-        assert errors == 1
-        spec["containers"][0]["resources"]["requests"]["cpu"] = "1"  # type: ignore[index]
-        spec["containers"][0]["image"] = "sim.kruise.io/run-1s:v1"  # type: ignore[index]
-        world.edit_job("bad-quantity", template={"spec": spec})
+        (event,) = [e for e in world.events("InvalidSpec") if e["regarding"]["name"] == "bad-type"]
+        assert "failurePolicy" in event["note"]
+        labels = {"controller": "broadcastjob-controller"}
+        assert process.metric("controller_runtime_terminal_reconcile_errors_total", **labels) == 1
+        world.edit_job("bad-quantity", template={"spec": {**spec, "containers": [container]}})
         await world.until(lambda: world.phase("bad-quantity") == "completed")
+        world.server.delete(JOBS, "bad-type", actor="user")
+        await world.until(lambda: world.gone("bad-type"))
 
     simulate(scenario)
 
@@ -750,3 +755,83 @@ def test_cli6_a_dry_run_changes_nothing() -> None:
         assert [c for c in world.server.commits(actor="kruise-manager") if c.resource in ("pods", JOBS)] == []
 
     simulate(scenario, rest=None)
+
+
+def test_g8_a_pod_that_cannot_be_decoded_holds_its_node_and_stops_nobody() -> None:
+    async def scenario(world: World) -> None:
+        await world.started()
+        world.create_job("sweep", template=_template("run-5s"), failurePolicy={"type": "Continue"}, parallelism=2)
+        await world.until(lambda: len(world.pods(phase="Running")) == 2)
+        victim = world.pods(phase="Running")[0]
+        broken = orjson.loads(orjson.dumps(victim))
+        broken["spec"]["tolerations"] = "odd"  # nothing that the simulated node reads
+        key = Key("default", victim["metadata"]["name"])
+        world.server.storage.put("pods", key, broken, actor="user", now=world.clock.now())
+        await world.until(lambda: len(world.pods(phase="Succeeded")) == 5)
+        await world.sleep(2)
+        assert world.totals("sweep") == (5, 1, 4, 0)
+        assert world.condition("sweep", "Progressing")["reason"] == "PodUnreadable"
+        assert len(world.events("PodUnreadable")) == 1
+        assert DELETE not in world.counts()
+        world.server.storage.remove("pods", key, actor="user", now=world.clock.now())
+        await world.until(lambda: world.phase("sweep") == "completed")
+
+    simulate(scenario)
+
+
+def test_con3_a_watch_that_stalls_costs_live_reads_and_no_second_pod() -> None:
+    class Stalled(Interceptor):
+        """The manager's pod watch falls silent, and nothing breaks the connection."""
+
+        on = False
+
+        def chunk(self, call: Call, line: bytes) -> Chunk:
+            late = self.on and call.actor.startswith("kruise-manager") and call.resource == "pods"
+            return Chunk((line,), after=40.0 if late else 0.0)
+
+    async def scenario(world: World) -> None:
+        world.server.faults = stalled = Stalled()
+        process = await world.started()
+        stalled.on = True
+        world.create_job("sweep", run="2s", parallelism=2)
+        await world.sleep(30)
+        assert process.metric("kruise_consistency_timeouts_total", controller="broadcastjob-controller") >= 1
+        assert world.active("sweep") <= 2
+        stalled.on = False
+        await world.until(lambda: world.phase("sweep") == "completed", timeout=300)
+        assert world.counts()[CREATE] == 5
+
+    simulate(scenario)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_order_of_callbacks_with_crashes_and_cordons(seed: int) -> None:
+    async def scenario(world: World) -> None:
+        rng = Random(seed)
+        process = await world.started()
+        await world.add_nodes("bad", annotations={"sim.kruise.io/exit-codes": "1", "sim.kruise.io/run-seconds": "3"})
+        limit = rng.choice([1, 3, "50%", None])
+        world.create_job("all", run="1.5s", failurePolicy={"type": "Continue"}, parallelism=limit)
+        world.create_job("fast", run="2.5s", parallelism=limit)
+        for _ in range(6):
+            await world.sleep(rng.random() * 1.5)
+            match rng.choice(["crash", "cordon", "uncordon", "delete", "pause"]):
+                case "crash":
+                    process.crash()
+                    process = world.start_manager()
+                case "cordon":
+                    world.cordon(f"node-{rng.randrange(6)}")
+                case "uncordon":
+                    world.cordon(f"node-{rng.randrange(6)}", on=False)
+                case "delete" if pods := world.pods("all"):
+                    world.server.delete("pods", rng.choice(pods)["metadata"]["name"], actor="user")
+                case "pause":
+                    world.edit_job("all", paused=rng.random() < 0.5)
+        for number in range(6):
+            world.cordon(f"node-{number}", on=False)
+        world.edit_job("all", paused=False)
+        await world.until(lambda: ended(world, "all") and ended(world, "fast"), timeout=300)
+        assert world.phase("all") == "completed", "nodes may have been cordoned at that moment, so counts differ"
+        assert world.totals("all")[1] == 0
+
+    simulate(scenario, nodes=6, seed=seed, pick="random")
