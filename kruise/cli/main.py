@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from kruise import __version__
-from kruise.cli import status
+from kruise.cli import demo, status
 from kruise.runtime import log
 from kruise.runtime.errors import ApiError, ConfigError, RuntimeFault, TransportError
 
@@ -27,7 +27,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kruise {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     status.add_parser(commands)
+    demo.add_parser(commands)
     return parser
+
+
+async def _command(args: argparse.Namespace) -> int:
+    code: int = await args.run(args)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.configure(level="warning")
     args = _parser().parse_args(argv)
     try:
-        return asyncio.run(status.run(args))
+        return asyncio.run(_command(args))
     except KeyboardInterrupt:
         return 130
     except (ApiError, TransportError, ConfigError, RuntimeFault) as error:

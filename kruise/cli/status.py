@@ -51,6 +51,7 @@ def add_parser(commands: Any) -> None:
         "--timeout", type=float, default=0.0, help="with -w: give up after so many seconds (exit code 3)"
     )
     add_connection_flags(parser)
+    parser.set_defaults(run=run)
 
 
 def parse_target(text: str) -> str:
