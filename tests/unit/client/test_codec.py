@@ -302,20 +302,13 @@ def test_obj1_the_pools_are_bounded_and_forgotten_at_a_relist() -> None:
 
 
 def test_obj1_equal_tuples_of_tolerations_are_one_object_where_they_can_be_hashed() -> None:
-    class Toleration(msgspec.Struct, frozen=True):
-        key: str = ""
-
-    class Loose(msgspec.Struct):
-        key: str = ""
-
-    class Spec(msgspec.Struct, frozen=True):
-        tolerations: tuple[Toleration, ...] = ()
-
-    class LooseSpec(msgspec.Struct, frozen=True):
-        tolerations: tuple[Loose, ...] = ()
+    def spec(frozen: bool) -> type[msgspec.Struct]:
+        one = msgspec.defstruct("Toleration", [("key", str, "")], frozen=frozen)
+        return msgspec.defstruct("Spec", [("tolerations", tuple[one, ...], ())], frozen=True)  # type: ignore[valid-type]
 
     raw = b'{"tolerations":[{"key":"a"},{"key":"b"}]}'
-    for kind, shared in ((Spec, True), (LooseSpec, False)):
+    for shared in (True, False):
+        kind = spec(frozen=shared)
         interner = Interner(kind)
         one, two = (interner.share(msgspec.json.decode(raw, type=kind)) for _ in range(2))
         assert one == two
