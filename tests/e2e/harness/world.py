@@ -155,7 +155,8 @@ class World:
     def api_server_flags(self, *flags: str) -> None:
         """Restart the API server with more flags; without any, as it was."""
         self.cluster.options = replace(self._plain, api_server=(*self._plain.api_server, *flags))
-        self.cluster.restart(API_SERVER)
+        # Killed: an orderly end waits for the watches of everybody.
+        self.cluster.restart(API_SERVER, kill=True)
 
     # Upkeep.
 
