@@ -119,6 +119,7 @@ class BroadcastJobs(Checker):
         self._at: dict[tuple[str, str], dict[str, Body]] = {}
         """(job uid, node uid) -> pod uid -> pod: the index that keeps a check from looking at every pod."""
         self._primed = False
+        self._nodes_gone: list[float] = []
         self._failed_at: dict[str, float] = {}
         """Job uid -> when it last had a failed pod, which may be gone since."""
 
@@ -130,6 +131,8 @@ class BroadcastJobs(Checker):
                 self._earlier.setdefault(commit.uid, []).append((commit.time, commit.old))
             if commit.resource == JOBS:
                 self._on_job(commit, before)
+            elif commit.verb == "delete":
+                self._nodes_gone.append(commit.time)
             return
         if commit.resource != "pods":
             return
@@ -190,8 +193,13 @@ class BroadcastJobs(Checker):
     def _check_limit(self, commit: Observed, before: World, job: Body, states: list[Body]) -> None:
         if any(resolve_parallelism(state, 0) == UNLIMITED for state in states):
             return
-        nodes = [n for n in before.all("nodes") if self._fits is None or self._fits(job, n)]
-        limit = max(resolve_parallelism(state, len(nodes)) for state in states)
+        # A percentage of the nodes that were eligible lately: no creation is conditional on the number of nodes.
+        nodes = sum(
+            self._fits is None or any(self._fits(job, state) for state in self._states(node, commit.time))
+            for node in before.all("nodes")
+        )
+        nodes += sum(commit.time - gone <= self._slack for gone in self._nodes_gone)
+        limit = max(resolve_parallelism(state, nodes) for state in states)
         active = classify(before.owned("pods", str(job["metadata"]["uid"])), job)[0]
         if active >= limit:
             self.violated("B4", commit, f"{active} pods are active and the limit is {limit}")
