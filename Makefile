@@ -42,6 +42,10 @@ $(VENV)/.ready: requirements/dev.lock setup.cfg
 .PHONY: venv
 venv: $(VENV)/.ready ## Create the virtual environment with all development tools
 
+.PHONY: demo
+demo: venv ## Watch a BroadcastJob run on a cluster in one process; nothing else is needed (flags: ARGS=--keep)
+	@$(BIN)/kruise demo $(ARGS)
+
 .PHONY: lock
 lock: venv ## Update the pinned, hashed dependencies in requirements/*.lock
 	$(PY) -m hack.lock

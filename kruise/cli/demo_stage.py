@@ -33,6 +33,7 @@ from kruise.runtime.clock import Clock, SystemClock, new_uuid, system_random
 from kruise.runtime.errors import RuntimeFault
 from kruise.runtime.manager.manager import Manager
 from kruise.runtime.manager.process import loop_factory
+from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.embedded import EmbeddedCluster, read_definitions
 
 __all__ = ["ManagerThread", "Stage", "opened"]
@@ -42,6 +43,8 @@ T = TypeVar("T")
 DEFINITIONS: Final = Path(__file__).resolve().parents[1] / "crds"
 """The CustomResourceDefinitions, as the wheel carries them."""
 NAMESPACE: Final = "kruise-system"
+HISTORY: Final = 20_000
+"""Commits that can be watched from; more than the longest demo makes."""
 OPTIONS: Final = Options(
     metrics_addr="127.0.0.1:0",
     health_probe_addr="127.0.0.1:0",
@@ -154,7 +157,10 @@ async def opened() -> AsyncIterator[Stage]:
         rng = system_random()
         # kubectl asks for a name and a password when a kubeconfig has no credential.
         token = new_uuid(rng)
-        cluster = EmbeddedCluster(clock, rng, nodes=1, definitions=read_definitions(DEFINITIONS), token=token)
+        # With --keep it runs for hours: old commits must not fill the memory.
+        server = ApiServer(clock, rng, history=HISTORY, retain=False)
+        definitions = read_definitions(DEFINITIONS)
+        cluster = EmbeddedCluster(clock, rng, server=server, nodes=1, definitions=definitions, token=token)
         cluster.server.ensure_namespace(NAMESPACE)
         async with cluster:
             kubeconfig = cluster.write_kubeconfig(Path(folder) / "kubeconfig", "default")
