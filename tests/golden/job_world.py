@@ -15,10 +15,12 @@ from kruise.apis.broadcastjob import BROADCASTJOBS, BroadcastJob
 from kruise.apis.core import NODES, PODS, Node, Pod
 from kruise.controllers.broadcastjob.pods import assigned_node
 from kruise.controllers.broadcastjob.reconciler import BroadcastJobReconciler
+from kruise.controllers.common.pace import STATUS_PERIOD
 from kruise.runtime.cache.store import Store
 from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.client.patch import apply_merge
 from kruise.runtime.clock import SystemClock, parse_time
+from kruise.runtime.controller import After
 from kruise.runtime.errors import NotFound, Refused, Status, UnknownOutcome, error_from_status
 from kruise.runtime.objects import Key, Object, Resource
 
@@ -132,12 +134,15 @@ class World:
         _fill(self._pods, Pod, self.pods.values(), self._version)
 
     async def reconcile(self) -> str | None:
-        """Run one pass; return the error, if any."""
-        self._sync()
-        try:
-            await self.reconciler(self.key)
-        except Exception as error:
-            return str(error) or type(error).__name__
+        """Run one pass, and the status write that it may leave for half a second later; return the error, if any."""
+        for _ in range(2):
+            self._sync()
+            try:
+                result = await self.reconciler(self.key)
+            except Exception as error:
+                return str(error) or type(error).__name__
+            if not isinstance(result, After) or result.seconds > STATUS_PERIOD:
+                break
         return None
 
     # What the reconciler calls.

@@ -52,7 +52,7 @@ def status(value: dict[str, Any] | None) -> Any:
     return normalise(kept)
 
 
-def events(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+def events(found: list[dict[str, Any]]) -> list[list[str]]:
     """Return events without repetition: one per kind of action, and no second one with the same reason."""
     out: dict[str, tuple[str, ...]] = {}
     for event in found:
@@ -64,7 +64,7 @@ def events(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             key = event["message"] if event["reason"] == "DuplicatePodCreatedOnSameNode" else event["reason"]
             out.pop(key, None)
             out[key] = (event["type"], event["reason"], event["message"])
-    return sorted(out.values())
+    return [list(event) for event in sorted(out.values())]
 
 
 def observed(world: World, error: str | None) -> dict[str, Any]:
@@ -173,6 +173,6 @@ async def test_sequence(case: Case) -> None:
     got = observed(world, None)
     wanted = expected({**final, "created": created, "events": wanted_events})
     # What every single pass says of its events is compared pass by pass above; here only which ones were sent.
-    got["events"], wanted["events"] = ({event[:2] for event in side["events"]} for side in (got, wanted))
+    got["events"], wanted["events"] = ({tuple(event[:2]) for event in side["events"]} for side in (got, wanted))
     assert prune_ignored(case, got) == prune_ignored(case, wanted)
     assert got_woken == wanted_woken

@@ -35,6 +35,7 @@ from kruise.controllers.broadcastjob.apply import Applied, apply
 from kruise.controllers.broadcastjob.node_events import TemplateCache, affected, same_for_pods
 from kruise.controllers.broadcastjob.plan import (
     WARNING,
+    Ending,
     Plan,
     PlannedEvent,
     Results,
@@ -199,6 +200,8 @@ class BroadcastJobReconciler:
             await self._delete_job(job)
             return Done()
         settled = settle(job, kept.view, planned, self._results(kept, done), now)
+        if planned.ending is Ending.RUNNING and done.deleted:
+            kept.view.evict(p.pod.uid for p in planned.deletes if p.key.name in done.deleted)
         raising = bool(done.errors) and not kept.raised
         waits = [settled.next_check, kept.holds.next_due(self._clock.monotonic())]
         waits.append(await self._write_status(job, settled, at_once=raising))
@@ -238,7 +241,9 @@ class BroadcastJobReconciler:
         elif kept is None:
             pods = (*self._pods.by_index("owner", job.uid), *self._pods.unreadable_by_index("owner", job.uid))
         if kept is None or live:
-            view = View.of(job, () if over else self._nodes.list(), pods, by_scheduler=self._by_scheduler)
+            evicted = kept.view.evicted if kept is not None else ()
+            nodes = () if over else self._nodes.list()
+            view = View.of(job, nodes, pods, by_scheduler=self._by_scheduler, evicted=evicted)
             if live or over:
                 # Not kept: the stores know nothing of it. What failed and what was told still holds.
                 return _Kept(view) if kept is None else _Kept(view, told=kept.told, holds=kept.holds)
@@ -247,8 +252,8 @@ class BroadcastJobReconciler:
         if kept.view.job.metadata.generation != job.metadata.generation:
             kept.holds.clear()  # the user may have repaired what failed (QUE4)
         kept.view.set_job(job)
-        nodes, kept.nodes = kept.nodes, set()
-        for name in sorted(nodes):
+        changed, kept.nodes = kept.nodes, set()
+        for name in sorted(changed):
             kept.view.set_node(name, self._nodes.get(Key("", name)))
         stale, kept.pods = kept.pods, set()
         for key in sorted(stale):

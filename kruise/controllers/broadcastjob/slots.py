@@ -87,6 +87,8 @@ class PodView:
     node_name: str
     blocked: Reason | None
     """Why an active pod makes no progress, as far as its status tells."""
+    evicted: bool = False
+    """We deleted it, because it no longer fits its node: it is no work done, and its node is not wanted meanwhile."""
 
     @property
     def key(self) -> Key:
@@ -96,6 +98,8 @@ class PodView:
     @property
     def done(self) -> bool:
         """Whether its node counts as done: finished, or on its way out. A restart-failed pod still runs."""
+        if self.evicted:
+            return False
         return self.pod.terminating or self.kind in (PodClass.SUCCEEDED, PodClass.FAILED)
 
 
@@ -133,8 +137,10 @@ class NodeSlot:
 
     @property
     def desired(self) -> bool:
-        """Whether the job wants this node: a pod fits, or one is on its way out here."""
-        return self.misfit is None or (self.pod is not None and self.pod.pod.terminating)
+        """Whether the job wants this node: a pod fits, or one that somebody else deleted is on its way out here."""
+        if self.misfit is None:
+            return True
+        return self.pod is not None and self.pod.pod.terminating and not self.pod.evicted
 
 
 _WAITING: Final[Mapping[str, Reason]] = {

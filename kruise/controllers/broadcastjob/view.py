@@ -61,6 +61,7 @@ class View:
         self._crowded: dict[str, NodeSlot] = {}
         self._homeless: dict[Key, PodView] = {}
         self._blocked_pods: dict[Reason, dict[Key, PodView]] = {}
+        self._evicted: set[str] = set()
         self.failing: Mapping[str, bool] = {}
         """The uids of nodes and pods whose last attempt failed, True while they have to wait. Set from outside."""
 
@@ -72,9 +73,11 @@ class View:
         pods: Iterable[Pod | Unreadable],
         *,
         by_scheduler: bool = True,
+        evicted: Iterable[str] = (),
     ) -> View:
-        """Build a view from scratch."""
+        """Build a view from scratch. *evicted* are the uids that :meth:`evict` was told of."""
         view = cls(job, by_scheduler=by_scheduler)
+        view._evicted.update(evicted)
         for node in nodes:
             view.set_node(node.metadata.name, node)
         for pod in pods:
@@ -204,6 +207,9 @@ class View:
             slot.node = node
             slot.asked = False
             self._enter(slot)
+            for view in [p for p in slot.pods if p.pod.terminating]:
+                self._drop_pod(view)  # how it counts depends on whether it fits
+                self._add_pod(view.pod)
 
     def set_pod(self, key: Key, pod: Pod | Unreadable | None) -> None:
         """Take the present version of the pod *key*; ``None`` when it is gone, or is no pod of this job."""
@@ -215,10 +221,43 @@ class View:
             return
         if old is not None:
             self._drop_pod(old)
+            if pod is None or pod.uid != old.pod.uid:
+                self._evicted.discard(old.pod.uid)
         if pod is not None and belongs_to(pod.metadata, self.job):
             self._add_pod(pod)
 
+    def evict(self, uids: Iterable[str]) -> None:
+        """Note that we deleted these pods, because they no longer fit their nodes.
+
+        Upstream does nothing until such a pod is gone. Here the job goes on; so that a pod which dies of its eviction
+        neither fails the job nor ends it, its failure does not count and its node is not wanted until it is gone.
+        """
+        wanted = set(uids)
+        self._evicted |= wanted
+        for view in [p for p in self._pods.values() if p.pod.uid in wanted]:
+            self._drop_pod(view)
+            self._add_pod(view.pod)
+
+    @property
+    def evicted(self) -> frozenset[str]:
+        """The uids of evicted pods that are not gone yet."""
+        return frozenset(self._evicted)
+
     # Inside.
+
+    def _kind(self, pod: Pod | Unreadable, uid: str) -> tuple[PodClass, bool]:
+        """Return how a pod on the node *uid* counts, and whether it goes because it no longer fits there."""
+        kind = classify(pod, self.job.spec.failure_policy.restart_limit)
+        if isinstance(pod, Unreadable) or not pod.terminating:
+            return kind, False
+        evicted = pod.uid in self._evicted
+        if not evicted and kind is PodClass.FAILED and uid:
+            # A manager that was restarted meanwhile has forgotten whom it evicted; a pod that failed on its way out of
+            # a node where it does not fit is taken for one.
+            evicted = self._misfit(pod, self._nodes[uid]) is not None
+        if evicted and kind is PodClass.FAILED:
+            kind = PodClass.TERMINATING
+        return kind, evicted
 
     def _read(self, job: BroadcastJob) -> Template | None:
         try:
@@ -240,12 +279,12 @@ class View:
 
     def _add_pod(self, pod: Pod | Unreadable) -> None:
         uid, name = self._home_of(pod)
-        kind = classify(pod, self.job.spec.failure_policy.restart_limit)
+        kind, evicted = self._kind(pod, uid)
         if isinstance(pod, Unreadable):
             blocked: Reason | None = Reason.POD_UNREADABLE
         else:
             blocked = blocked_reason(pod) if kind is PodClass.ACTIVE else None
-        view = PodView(pod, kind, uid, name, blocked)
+        view = PodView(pod, kind, uid, name, blocked, evicted)
         self._pods[pod.key] = view
         self.counts[kind] += 1
         if blocked is not None:
@@ -293,13 +332,16 @@ class View:
                 slot.template_misfit = self._ask(slot)
                 slot.asked = True
             return slot.template_misfit
-        if isinstance(view.pod, Unreadable):
+        return self._misfit(view.pod, slot)
+
+    def _misfit(self, pod: Pod | Unreadable, slot: NodeSlot) -> Misfit | None:
+        if isinstance(pod, Unreadable):
             return None  # nobody can tell, so nobody touches it
         try:
-            demand = demand_of(view.pod.spec)
+            demand = demand_of(pod.spec)
         except ValueError:
             return None  # likewise: what it requests cannot be read
-        return fits(view.pod.spec, demand, slot.node)
+        return fits(pod.spec, demand, slot.node)
 
     def _ask(self, slot: NodeSlot) -> Misfit | None:
         """Return why a new pod may not run on the node."""

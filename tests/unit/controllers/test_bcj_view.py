@@ -232,3 +232,29 @@ def test_a_version_that_tells_nothing_new_only_takes_the_place_of_the_last_one()
     assert after.pod is running, "a deletion must carry the newest version"
     view.set_pod(running.key, pod(one, "n1", phase="Succeeded"))
     assert view.count(PodClass.SUCCEEDED) == 1
+
+
+def test_an_evicted_pod_neither_fails_the_job_nor_ends_it_until_it_is_gone() -> None:
+    cordoned = node("n1", unschedulable=True)
+    view = View.of(job(), [node("n1"), node("n2")], [pod(job(), "n1"), pod(job(), "n2")])
+    view.set_node("n1", cordoned)
+    (slot,) = view.evicting()
+    assert slot.pod is not None
+    uid, key = slot.pod.pod.uid, slot.pod.key
+    view.evict([uid])
+    view.set_pod(key, pod(job(), "n1", terminating=True))
+    assert (view.desired, view.pending, view.failed) == (1, 1, 0)
+    view.set_pod(key, pod(job(), "n1", terminating=True, phase="Failed"))
+    assert (view.desired, view.pending, view.failed) == (1, 1, 0)
+    view.set_node("n1", node("n1"))
+    assert (view.desired, view.pending, view.candidates) == (2, 2, 0), "its work is not done, and it holds its node"
+    view.set_pod(key, None)
+    assert view.candidates == 1 and view.evicted == frozenset()
+
+
+def test_f1_a_manager_that_forgot_takes_a_pod_that_failed_on_its_way_out_for_evicted() -> None:
+    dying = pod(job(), "n1", terminating=True, phase="Failed")
+    view = View.of(job(), [node("n1", unschedulable=True)], [dying])
+    assert view.failed == 0
+    view.set_node("n1", node("n1"))
+    assert view.failed == 1, "on a node where it fits, somebody else deleted it, and its failure counts"
