@@ -266,6 +266,11 @@ class Controller:
             except QueueClosed:
                 return
             await self._process(item)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # Up to Python 3.12 a TaskGroup whose child fails while its owner is cancelled raises the failure and
+                # loses the cancellation: this worker would go on for ever, and a process that lost its lease with it.
+                raise asyncio.CancelledError
             # A reconcile that never awaits, times a long queue, would keep probes and the lease from running (HEA3).
             await self._clock.sleep(0)
 

@@ -22,7 +22,7 @@ from kruise.runtime.controller import (
     current,
     record_write,
 )
-from kruise.runtime.errors import Conflict, Status, TerminalError, Timeout
+from kruise.runtime.errors import Conflict, Status, TerminalError, Timeout, Unavailable
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Key, Object, Resource
 from kruise.runtime.testing import VirtualClock, run_virtual
@@ -189,6 +189,31 @@ def test_ctl2_a_cancellation_is_no_timeout_and_no_failure() -> None:
     for name in ("reconcile_timeouts_total", "reconcile_errors_total", "reconcile_panics_total"):
         assert world.value(f"controller_runtime_{name}") == 0
     assert len(world.queue) == 0
+
+
+def test_ctl2_a_cancellation_is_not_lost_in_a_task_group_whose_child_fails_meanwhile() -> None:
+    """Python 3.11 and 3.12 raise the child's error and forget the cancellation: the worker would live for ever."""
+
+    async def fragile(world: World, key: Key) -> Result:
+        async def child() -> None:
+            try:
+                await world.clock.sleep(10_000)
+            finally:
+                raise Unavailable(Status(503))  # as a write does that is fenced off when the lease is lost
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+        return Done()
+
+    async def script(world: World) -> None:
+        world.channel.send(A)
+        await world.clock.sleep(1)
+        for task in world.controller._working:
+            task.cancel()
+        await world.clock.sleep(1)
+        assert all(task.done() for task in world.controller._working)
+
+    play(fragile, script)
 
 
 def test_ctl2_a_timeout_of_the_reconcile_itself_is_an_ordinary_error() -> None:
