@@ -240,14 +240,15 @@ def _advance(job: BroadcastJob, view: View, base: Plan) -> Plan:
         return replace(base, error=f"spec.parallelism: {error}")
     active = view.count(PodClass.ACTIVE)
     leaving = sum(1 for p in evicted if p.kind is PodClass.ACTIVE)
-    room = limit - (active - leaving)
+    free = limit - active - view.reserved
+    room = free + leaving
     events = base.events
     if active - leaving > limit:
         text = "Number of active pods exceed parallelism limit"
         events = (*events, PlannedEvent(WARNING, "TooManyActivePods", text, lasting=True))
     creates = tuple(view.first_candidates(max(0, room)))
     withheld = view.ready_candidates - len(creates)
-    return replace(base, creates=creates, events=events, room=max(0, limit - active), withheld=withheld)
+    return replace(base, creates=creates, events=events, room=max(0, free), withheld=withheld)
 
 
 def parallelism(job: BroadcastJob, desired: int) -> int:

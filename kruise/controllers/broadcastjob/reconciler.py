@@ -190,7 +190,7 @@ class BroadcastJobReconciler:
 
     async def _pass(self, job: BroadcastJob, kept: _Kept) -> Result:
         now, moment = self._clock.now(), self._clock.monotonic()
-        kept.view.failing = kept.holds.waiting(moment)
+        kept.view.failing, kept.view.unsure = kept.holds.waiting(moment), kept.holds.unsure(moment)
         planned = plan(job, kept.view, now)
         done = await apply(self._client, job, planned, by_scheduler=self._by_scheduler)
         self._hold(kept, done)

@@ -64,6 +64,8 @@ class View:
         self._evicted: set[str] = set()
         self.failing: Mapping[str, bool] = {}
         """The uids of nodes and pods whose last attempt failed, True while they have to wait. Set from outside."""
+        self.unsure: frozenset[str] = frozenset()
+        """The uids of nodes for which a pod may still come to be, although its creation failed. Set from outside."""
 
     @classmethod
     def of(
@@ -103,13 +105,21 @@ class View:
     def first_candidates(self, n: int) -> list[NodeSlot]:
         """Return the first *n* nodes, by name, that are desired and have no pod.
 
-        One on which the last attempt failed comes after all others, and not at all while it has to wait.
+        One on which the last attempt failed comes after all others, and not at all while it has to wait; one for which
+        a pod may still come to be comes first, because nobody else may have its room.
         """
         if not self.failing:
             return [self._nodes[uid] for _, uid in self._candidates[:n]]
         fresh = (uid for _, uid in self._candidates if uid not in self.failing)
-        again = (uid for _, uid in self._candidates if self.failing.get(uid) is False)
-        return [self._nodes[uid] for uid in itertools.islice(itertools.chain(fresh, again), n)]
+        again = [uid for _, uid in self._candidates if self.failing.get(uid) is False]
+        unsure = (uid for uid in again if uid in self.unsure)
+        failed = (uid for uid in again if uid not in self.unsure)
+        return [self._nodes[uid] for uid in itertools.islice(itertools.chain(unsure, fresh, failed), n)]
+
+    @property
+    def reserved(self) -> int:
+        """How many nodes have to wait although a pod may still come to be there: room that nobody else may have."""
+        return sum(1 for uid in self.unsure if self.failing.get(uid, False) and self.is_candidate(uid))
 
     @property
     def ready_candidates(self) -> int:

@@ -7,6 +7,7 @@ import pytest
 from kruise.apis.broadcastjob import BroadcastJobStatus, JobCondition
 from kruise.controllers.broadcastjob.status import wire
 from kruise.controllers.common.holds import MAX_DELAY, Holds
+from kruise.runtime.errors import UnknownOutcome
 from kruise.controllers.common.pace import StatusPace
 
 
@@ -95,3 +96,17 @@ def test_cli3_zero_counts_are_always_written_and_absent_times_are_not() -> None:
     assert wire(full)["conditions"] == [
         {"type": "Complete", "status": "True", "reason": "Complete", "message": "m", "lastTransitionTime": "t"}
     ]
+
+
+def test_rule5_a_write_of_unknown_outcome_stays_unsure_for_a_minute() -> None:
+    holds = Holds()
+    holds.failed("a", "node a", UnknownOutcome("create pods a", RuntimeError("reset")), 0.0)
+    holds.failed("b", "node b", RuntimeError("no"), 0.0)
+    assert holds.unsure(1.0) == {"a"}
+    holds.failed("a", "node a", RuntimeError("no"), 2.0)
+    assert holds.unsure(3.0) == {"a"}, "a refusal says nothing about the attempt before"
+    holds.clear()
+    assert holds.unsure(3.0) == {"a"}, "nor does a new generation"
+    assert holds.waiting(3.0) == {"a": False}
+    assert holds.next_due(10.0) == 50.0, "then its room is free"
+    assert holds.unsure(60.0) == frozenset()

@@ -371,3 +371,14 @@ def test_a_template_that_cannot_be_read_creates_nothing_and_everything_else_goes
     assert reasons(settled) == ["InvalidSpec"]
     assert decide(one, "ab", pod(good, "a"), now=NOW + 10)[0].ending is Ending.FAILED
     assert decide(one, "ab", pod(good, "a", phase="Failed"))[0].ending is Ending.FAILED
+
+
+def test_b4_a_pod_that_may_still_come_to_be_keeps_its_room() -> None:
+    one = job(status=RUNNING, parallelism=2)
+    view = View.of(one, nodes(*"abcd"), [pod(one, "a")])
+    view.failing, view.unsure = {"uid-c": True}, frozenset({"uid-c"})
+    assert plan(one, view, NOW).creates == (), "one is active and one may be"
+    view.failing = {"uid-c": False}
+    assert [slot.name for slot in plan(one, view, NOW).creates] == ["c"], "it is tried first"
+    view.unsure = frozenset()
+    assert [slot.name for slot in plan(one, view, NOW).creates] == ["b"]
