@@ -37,6 +37,9 @@ Ts = TypeVarTuple("Ts")
 EPOCH: Final = 1_767_225_600.0
 """Where virtual wall time starts: 2026-01-01T00:00:00Z."""
 
+Belongs = Callable[[Context], bool]
+"""Tells whether a callback with this context is one of somebody's."""
+
 MAX_STEPS_AT_ONE_INSTANT: Final = 1_000_000
 _SWEEP_AT: Final = 100
 
@@ -124,6 +127,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """The virtual second after which the run fails with TimeLimit."""
         self.steps = 0
         """Callbacks run so far."""
+        self._stopped: dict[Belongs, list[asyncio.Handle]] = {}
 
     def time(self) -> float:
         """Return the virtual monotonic time, in seconds."""
@@ -191,8 +195,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
             del ready[index]
         if handle._cancelled:
             return
+        if self._stopped:
+            for belongs, held in self._stopped.items():
+                if belongs(handle._context):
+                    held.append(handle)
+                    return
         self.steps += 1
         handle._run()
+
+    def freeze(self, belongs: Belongs) -> None:
+        """Run nothing whose context *belongs* to somebody, as SIGSTOP does: his timers go on and come due meanwhile."""
+        self._stopped.setdefault(belongs, [])
+
+    def thaw(self, belongs: Belongs) -> None:
+        """Let what :meth:`freeze` has held back run now, in its order."""
+        self._ready.extend(self._stopped.pop(belongs, ()))
 
     def _drop_cancelled(self) -> None:
         scheduled = self._scheduled
