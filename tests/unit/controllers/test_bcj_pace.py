@@ -7,8 +7,8 @@ import pytest
 from kruise.apis.broadcastjob import BroadcastJobStatus, JobCondition
 from kruise.controllers.broadcastjob.status import wire
 from kruise.controllers.common.holds import MAX_DELAY, Holds
-from kruise.runtime.errors import UnknownOutcome
 from kruise.controllers.common.pace import StatusPace
+from kruise.runtime.errors import UnknownOutcome
 
 
 def test_a_decisive_change_waits_for_nothing() -> None:
