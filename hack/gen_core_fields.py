@@ -35,6 +35,11 @@ DOCUMENTS: Final = (
     "apis/coordination.k8s.io/v1",
     "apis/events.k8s.io/v1",
     "apis/apiextensions.k8s.io/v1",
+    "apis/policy/v1",
+    "apis/storage.k8s.io/v1",
+    "apis/scheduling.k8s.io/v1",
+    "apis/rbac.authorization.k8s.io/v1",
+    "apis/autoscaling/v1",
 )
 ROOTS: Final = (
     "core.v1.Pod",
@@ -57,6 +62,21 @@ ROOTS: Final = (
     "coordination.v1.Lease",
     "events.v1.Event",
     "meta.v1.Status",
+    "meta.v1.DeleteOptions",
+    "core.v1.Binding",
+    "core.v1.ResourceQuota",
+    "core.v1.LimitRange",
+    "core.v1.PodTemplate",
+    "core.v1.ReplicationController",
+    "policy.v1.PodDisruptionBudget",
+    "policy.v1.Eviction",
+    "storage.v1.StorageClass",
+    "scheduling.v1.PriorityClass",
+    "rbac.v1.Role",
+    "rbac.v1.RoleBinding",
+    "rbac.v1.ClusterRole",
+    "rbac.v1.ClusterRoleBinding",
+    "autoscaling.v1.Scale",
 )
 """The kinds that somebody reads or writes; everything that they contain comes with them."""
 SCALARS: Final = {

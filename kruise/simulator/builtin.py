@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.builtin_actor import Actor
-from kruise.simulator.builtin_budgets import DisruptionController, QuotaController
+from kruise.simulator.builtin_budgets import ClaimProtection, DisruptionController, QuotaController
 from kruise.simulator.builtin_gc import GarbageCollector
 from kruise.simulator.builtin_namespaces import NamespaceController, ServiceAccounts
 from kruise.simulator.builtin_nodes import NodeLifecycle, PodGarbage, TaintEviction
@@ -24,6 +24,7 @@ from kruise.simulator.builtin_scheduler import Scheduler, affinity_names, fits, 
 
 __all__ = [
     "Actor",
+    "ClaimProtection",
     "DisruptionController",
     "GarbageCollector",
     "NamespaceController",
@@ -52,4 +53,5 @@ def everything(server: ApiServer, *, node_grace: float = 50.0) -> list[Actor]:
         PodGarbage(server),
         DisruptionController(server),
         QuotaController(server),
+        ClaimProtection(server),
     ]

@@ -5,9 +5,9 @@ runs.
 
 Guarantees:
 
-* TST1: what has no owner left is deleted in the background; a foreground deletion deletes the dependents first and waits
-  for those that block; an orphaning one releases them. An owner with a stale uid counts as gone. An object that still
-  has another owner loses the reference to the one that is gone.
+* TST1: what has no owner left is deleted in the background; a foreground deletion deletes the dependents first and
+  waits for those that block; an orphaning one releases them. An owner with a stale uid counts as gone. An object that
+  still has another owner loses the reference to the one that is gone.
 
 What this does not do: an owner of a kind that the server does not know is taken for alive.
 """

@@ -55,7 +55,7 @@ def asked(pod: Body) -> bool:
     return (pod.get("status") or {}).get("phase") not in _UNASKED and not pod["metadata"].get("deletionTimestamp")
 
 
-def take(pod: Body, budgets: list[Body]) -> Body | None:
+def take(budgets: list[Body]) -> Body | None:
     """Return the status of the budget that loses a disruption; ``None`` when there is no budget. Raises Failure."""
     if not budgets:
         return None

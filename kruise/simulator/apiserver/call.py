@@ -48,6 +48,8 @@ class Answer:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: JSON)
     stream: LineSource | None = None
+    warnings: tuple[str, ...] = ()
+    """Sent as ``Warning`` headers over HTTP; in process there is no room for several, so they are not sent."""
 
 
 JSON: Final[Mapping[str, str]] = {"content-type": "application/json"}
@@ -88,6 +90,12 @@ class Call:
     changed: bool | None = None
     """Whether a write changed anything; ``None`` for reads and refused requests."""
     dry_run: bool = False
+    http: bool = False
+    """Whether it came through a socket."""
+    validation: str = "Warn"
+    """What unknown fields of the body lead to: Strict, Warn or Ignore."""
+    warnings: list[str] = field(default_factory=list)
+    """What the client is warned of."""
 
     @property
     def resource(self) -> str:

@@ -7,8 +7,8 @@ Guarantees:
 * TST1: every served version has a path; objects are stored in the storage version; unknown fields are pruned, defaults
   are filled in and the schema is checked (422), on create and on update.
 
-What this does not do: CEL rules are not evaluated. Between versions only ``apiVersion`` changes, unless the server is
-given a conversion (:func:`with_conversion`).
+What this does not do: between versions only ``apiVersion`` changes, unless the server is given a conversion
+(:func:`with_conversion`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from kruise.runtime.clock import format_time
-from kruise.simulator.apiserver.failure import invalid
+from kruise.simulator.apiserver.call import Call
+from kruise.simulator.apiserver.failure import Cause, invalid_value, required, unsupported_value
+from kruise.simulator.apiserver.fieldvalidation import cannot_read, tell
 from kruise.simulator.apiserver.resources import ResourceType
+from kruise.simulator.apiserver.rules import Rules
 from kruise.simulator.apiserver.schema import Schema
+from kruise.simulator.apiserver.typed import EmbeddedProblem
 
 Body = dict[str, Any]
 
@@ -36,21 +40,32 @@ def definition_type(crd: Body) -> ResourceType:
     versions = (stored["name"], *(v["name"] for v in served if v is not stored))
     subresources = stored.get("subresources") or {}
     scale = subresources.get("scale") or {}
-    schemas = {v["name"]: Schema((v.get("schema") or {}).get("openAPIV3Schema") or {}) for v in served}
-    kind, group = names["kind"], spec["group"]
+    bodies = {v["name"]: (v.get("schema") or {}).get("openAPIV3Schema") or {} for v in served}
+    schemas = {name: Schema(body) for name, body in bodies.items()}
+    rules = {name: Rules(body) for name, body in bodies.items()}
+    scaled = {v["name"]: (v.get("subresources") or {}).get("scale") or {} for v in served}
 
-    def prepare(obj: Body, version: str) -> None:
-        schema = schemas[version]
-        schema.prune(obj)
+    def prepare(obj: Body, call: Call, old: Body | None) -> list[Cause]:
+        schema = schemas[call.version]
+        info = call.info
+        assert info is not None, "the router has found the resource"
+        try:
+            unknown = schema.prune(obj)
+        except EmbeddedProblem as problem:
+            raise cannot_read(obj, info, call, str(problem)) from None
+        tell([f'unknown field "{path}"' for path in unknown], obj, info, call)
         schema.default(obj)
-        causes = schema.check(obj)
-        if causes:
-            raise invalid(kind, group, obj["metadata"].get("name", ""), *causes)
+        if call.subresource == "status":
+            causes = schema.check_status(obj) + _accessed(obj, scaled[call.version], "statusReplicasPath")
+        else:
+            causes = schema.check(obj) + _accessed(obj, scaled[call.version], "specReplicasPath")
+        before = None if old is None else {**old, "apiVersion": obj.get("apiVersion")}
+        return causes + rules[call.version].check(obj, before, causes, call.warnings)
 
     return ResourceType(
-        group,
+        spec["group"],
         versions,
-        kind,
+        names["kind"],
         names["plural"],
         spec.get("scope") == "Namespaced",
         frozenset(subresources),
@@ -65,14 +80,68 @@ def definition_type(crd: Body) -> ResourceType:
             "status": scale.get("statusReplicasPath", "").lstrip("."),
             "selector": scale.get("labelSelectorPath", "").lstrip("."),
         },
-        columns=_columns(stored),
         prepare=prepare,
+        definition=spec,
     )
 
 
-def _columns(version: Body) -> tuple[tuple[str, str, str], ...]:
-    columns = version.get("additionalPrinterColumns") or ()
-    return tuple((c["name"], c["type"], c["jsonPath"].lstrip(".")) for c in columns)
+def _accessed(obj: Body, scale: Body, name: str) -> list[Cause]:
+    """Return what is wrong with the number of replicas that the scale subresource would show."""
+    path = scale.get(name)
+    if not path:
+        return []
+    value: Any = obj
+    for part in path.lstrip(".").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, str):
+        return [invalid_value(path, 0, f"{path} accessor error: {value} is of the type string, expected int64")]
+    if isinstance(value, int) and value < 0:
+        return [invalid_value(path, value, "should be a non-negative integer")]
+    return []
+
+
+def complete(crd: Body) -> list[Cause]:
+    """Default a definition in place, and return what is wrong with it."""
+    spec: Body = crd.setdefault("spec", {})
+    names: Body = spec.setdefault("names", {})
+    kind, plural, group = names.get("kind") or "", names.get("plural") or "", spec.get("group") or ""
+    names.setdefault("singular", kind.lower())
+    names.setdefault("listKind", f"{kind}List")
+    spec.setdefault("conversion", {"strategy": "None"})
+    causes: list[Cause] = []
+    for field, value in (("spec.group", group), ("spec.names.plural", plural), ("spec.names.kind", kind)):
+        if not value:
+            causes.append(required(field))
+    own = crd["metadata"].get("name")
+    if own != f"{plural}.{group}":
+        causes.append(invalid_value("metadata.name", own, 'must be spec.names.plural+"."+spec.group'))
+    if spec.get("scope") not in ("Cluster", "Namespaced"):
+        causes.append(unsupported_value("spec.scope", spec.get("scope", ""), ("Cluster", "Namespaced")))
+    versions = spec.get("versions") or []
+    if sum(1 for v in versions if v.get("storage")) != 1:
+        text = "must have exactly one version marked as storage version"
+        causes.append(invalid_value("spec.versions", [], text))
+    for i, version in enumerate(versions):
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        path = f"spec.versions[{i}].schema.openAPIV3Schema"
+        causes += [required(path, "schemas are required")] if schema is None else _structural(schema, path)
+    return causes
+
+
+def _structural(schema: Body, path: str) -> list[Cause]:
+    loose = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
+    causes = (
+        []
+        if schema.get("type") or loose
+        else [required(f"{path}.type", "must not be empty for specified object fields")]
+    )
+    for name, inner in (schema.get("properties") or {}).items():
+        causes += _structural(inner, f"{path}.properties[{name}]")
+    if isinstance(schema.get("items"), dict):
+        causes += _structural(schema["items"], f"{path}.items")
+    if isinstance(schema.get("additionalProperties"), dict):
+        causes += _structural(schema["additionalProperties"], f"{path}.additionalProperties")
+    return causes
 
 
 def with_conversion(info: ResourceType, convert: Callable[[Body, str], Body]) -> ResourceType:

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kruise.runtime.clock import format_time, parse_time
-from kruise.simulator.apiserver.failure import bad_request, invalid, invalid_value
+from kruise.simulator.apiserver.failure import Cause, bad_request, invalid, invalid_value, unsupported_value
 from kruise.simulator.apiserver.resources import ResourceType
 
 Body = dict[str, Any]
 
 FOREGROUND: Final = "foregroundDeletion"
 ORPHAN: Final = "orphan"
-_POLICIES: Final = ("Background", "Foreground", "Orphan")
+_POLICIES: Final = ("Foreground", "Background", "Orphan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,16 @@ class DeleteOptions:
             raise bad_request(f"invalid gracePeriodSeconds: {grace!r}") from None
         policy = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
         orphan = body.get("orphanDependents")
-        if orphan is not None:
-            policy = policy or ("Orphan" if orphan else "Background")
+        causes: list[Cause] = []
+        if orphan is not None and policy:
+            text = "orphanDependents and deletionPropagation cannot be both set"
+            causes.append(invalid_value("propagationPolicy", policy, text))
         if policy and policy not in _POLICIES:
-            cause = invalid_value("propagationPolicy", policy, f"must be one of {', '.join(_POLICIES)}")
-            raise invalid("DeleteOptions", "meta.k8s.io", "", cause)
+            causes.append(unsupported_value("propagationPolicy", policy, (*_POLICIES, "nil")))
+        if causes:
+            raise invalid("DeleteOptions", "meta.k8s.io", "", *causes)
+        if orphan is not None:
+            policy = "Orphan" if orphan else "Background"
         wanted = body.get("preconditions") or {}
         dry = body.get("dryRun") or query.get("dryRun")
         return cls(seconds, policy, wanted.get("uid") or "", wanted.get("resourceVersion") or "", bool(dry))

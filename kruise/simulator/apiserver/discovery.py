@@ -6,7 +6,7 @@ Guarantees:
 
 * TST1: the unaggregated and the aggregated form; registered custom kinds appear at once.
 
-What this does not do: OpenAPI.
+What this does not do: OpenAPI is in ``openapi.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ Body = dict[str, Any]
 VERSION: Final[Body] = {
     "major": "1",
     "minor": "37",
+    "emulationMajor": "1",
+    "emulationMinor": "37",
+    "minCompatibilityMajor": "1",
+    "minCompatibilityMinor": "36",
     "gitVersion": "v1.37.2+embedded",
     "gitCommit": "",
     "gitTreeState": "clean",
@@ -29,6 +33,7 @@ VERSION: Final[Body] = {
     "platform": "linux/amd64",
 }
 _VERBS: Final = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_CUSTOM_VERBS: Final = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]
 _SUB_VERBS: Final = {
     "status": ["get", "patch", "update"],
     "scale": ["get", "patch", "update"],
@@ -82,10 +87,10 @@ def _resources(registry: Registry, group: str, version: str) -> tuple[Body, str]
     resources: list[Body] = []
     for info in found:
         resources.append(_resource(info))
-        resources += [_subresource(info, sub) for sub in sorted(info.subresources) if sub in _SUB_VERBS]
+        resources += [_subresource(info, sub) for sub in _own_subresources(info, version)]
     body = {
         "kind": "APIResourceList",
-        "apiVersion": "v1",
+        **({"apiVersion": "v1"} if group else {}),
         "groupVersion": f"{group}/{version}" if group else version,
         "resources": resources,
     }
@@ -99,13 +104,28 @@ def _resource(info: ResourceType) -> Body:
         "singularName": info.singular,
         "namespaced": info.namespaced,
         "kind": info.kind,
-        "verbs": ["create"] if review else _VERBS,
+        "verbs": ["create"] if review else _verbs(info),
     }
     if info.short:
         body["shortNames"] = list(info.short)
     if info.categories and not review:
         body["categories"] = list(info.categories)
     return body
+
+
+def _verbs(info: ResourceType) -> list[str]:
+    if info.custom:
+        return _CUSTOM_VERBS
+    return [v for v in _VERBS if v != "deletecollection"] if info.table == "namespaces" else _VERBS
+
+
+def _own_subresources(info: ResourceType, version: str) -> list[str]:
+    """Return the subresources of a version; a custom kind may have others in each."""
+    known = [sub for sub in sorted(info.subresources) if sub in _SUB_VERBS]
+    if info.definition is None:
+        return known
+    found: Body = next((v for v in info.definition["versions"] if v["name"] == version), {})
+    return [sub for sub in ("status", "scale") if sub in (found.get("subresources") or ())]
 
 
 def _subresource(info: ResourceType, sub: str) -> Body:
@@ -117,7 +137,9 @@ def _subresource(info: ResourceType, sub: str) -> Body:
         "verbs": _SUB_VERBS[sub],
     }
     if sub in _SUB_KINDS:
-        body["group"], body["version"], body["kind"] = _SUB_KINDS[sub]
+        group, version, body["kind"] = _SUB_KINDS[sub]
+        if group:
+            body["group"], body["version"] = group, version
     return body
 
 
@@ -136,7 +158,7 @@ def _aggregated(registry: Registry, *, core: bool) -> Body:
             }
             for version in versions
         ]
-        items.append({"metadata": {"name": group, "creationTimestamp": None}, "versions": entries})
+        items.append({"metadata": {"name": group} if group else {}, "versions": entries})
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
 
 
@@ -144,7 +166,7 @@ def _aggregated_resource(info: ResourceType, group: str, version: str) -> Body:
     flat = _resource(info)
     body: Body = {
         "resource": info.plural,
-        "responseKind": {"group": group, "version": version, "kind": info.kind},
+        "responseKind": {**_told(info, group, version), "kind": info.kind},
         "scope": "Namespaced" if info.namespaced else "Cluster",
         "singularResource": info.singular,
         "verbs": flat["verbs"],
@@ -152,14 +174,14 @@ def _aggregated_resource(info: ResourceType, group: str, version: str) -> Body:
     for name in ("shortNames", "categories"):
         if name in flat:
             body[name] = flat[name]
-    subs = [_subresource(info, sub) for sub in sorted(info.subresources) if sub in _SUB_VERBS]
+    subs = [_subresource(info, sub) for sub in _own_subresources(info, version)]
     if subs:
         body["subresources"] = [
             {
                 "subresource": sub["name"].partition("/")[2],
                 "responseKind": {
-                    "group": sub.get("group", group),
-                    "version": sub.get("version", version),
+                    **_told(info, group, version),
+                    **{name: sub[name] for name in ("group", "version") if name in sub},
                     "kind": sub["kind"],
                 },
                 "verbs": sub["verbs"],
@@ -167,3 +189,8 @@ def _aggregated_resource(info: ResourceType, group: str, version: str) -> Body:
             for sub in subs
         ]
     return body
+
+
+def _told(info: ResourceType, group: str, version: str) -> Body:
+    """Return group and version as the aggregated form tells them: empty where they are those of a built-in group."""
+    return {"group": group, "version": version} if info.custom else {"group": "", "version": ""}

@@ -16,7 +16,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from kruise.simulator.apiserver.failure import Cause, immutable, invalid_value, required, too_long, unsupported_value
+from kruise.apis.fielderrors import invalid
+from kruise.apis.labels import qualified_name
+from kruise.simulator.apiserver.failure import Cause, immutable, invalid_value, of_errors, required
 from kruise.simulator.apiserver.resources import ResourceType
 
 Body = dict[str, Any]
@@ -31,6 +33,21 @@ _RENAMED: Final = (
     ("deprecatedLastTimestamp", "lastTimestamp"),
     ("deprecatedCount", "count"),
 )
+_CORE_EMPTY: Final[Body] = {
+    "source": {},
+    "firstTimestamp": None,
+    "lastTimestamp": None,
+    "eventTime": None,
+    "reportingComponent": "",
+    "reportingInstance": "",
+}
+_MODERN_EMPTY: Final[Body] = {
+    "deprecatedSource": {},
+    "deprecatedFirstTimestamp": None,
+    "deprecatedLastTimestamp": None,
+    "eventTime": None,
+}
+_OPTIONAL: Final = ("reportingController", "reportingInstance")
 _DEPRECATED: Final = ("deprecatedSource", "deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedCount")
 _FROZEN: Final = (
     "regarding",
@@ -44,17 +61,12 @@ _FROZEN: Final = (
     "reportingInstance",
 )
 _REGARDING: Final = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-_FIELDS: Final = (
-    *(f"regarding.{f}" for f in _REGARDING),
-    "reason",
-    "reportingController",
-    "type",
-    "deprecatedSource.component",
-)
-_ALIASES: Final = {
+_FIELDS: Final = (*(f"regarding.{f}" for f in _REGARDING), "reason", "reportingController", "type")
+_CORE_ALIASES: Final = {
     **{f"involvedObject.{f}": f"regarding.{f}" for f in _REGARDING},
     "reportingComponent": "reportingController",
-    "source": "deprecatedSource.component",
+    # The spelling of the other group is none of this one.
+    **{f"regarding.{f}": "" for f in _REGARDING},
 }
 _MICRO: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)\Z")
 
@@ -66,12 +78,10 @@ def event_types() -> list[ResourceType]:
         "stored_version": MODERN,
         "convert": convert,
         "short": ("ev",),
-        "fields": _FIELDS,
-        "aliases": _ALIASES,
     }
     return [
-        ResourceType("events.k8s.io", ("v1",), "Event", "events", **common),
-        ResourceType("", ("v1",), "Event", "events", **common),
+        ResourceType("events.k8s.io", ("v1",), "Event", "events", fields=_FIELDS, **common),
+        ResourceType("", ("v1",), "Event", "events", fields=(*_FIELDS, "source"), aliases=_CORE_ALIASES, **common),
     ]
 
 
@@ -82,15 +92,22 @@ def convert(event: Body, api_version: str) -> Body:
     pairs = dict(_RENAMED) if api_version == "v1" else {old: new for new, old in _RENAMED}
     renamed = {pairs.get(name, name): value for name, value in event.items()}
     renamed["apiVersion"] = api_version
-    return renamed
+    if api_version == "v1":
+        return {**_CORE_EMPTY, **renamed}
+    return {**_MODERN_EMPTY, **{k: v for k, v in renamed.items() if v != "" or k not in _OPTIONAL}}
 
 
 def create(event: Body, given_version: str) -> list[Cause]:
     """Validate a new event, which has the stored shape; *given_version* is the shape in which it came."""
     regarding = event.setdefault("regarding", {})
-    if (regarding.get("namespace") or "default") != event["metadata"].get("namespace"):
+    namespace, about = event["metadata"].get("namespace"), regarding.get("namespace") or ""
+    if event.get("eventTime"):
+        fits = bool(about) or namespace in ("default", "kube-system")
+    else:
+        fits = (about or "default") == namespace
+    if not fits:
         text = "does not match event.namespace"
-        return [invalid_value("regarding.namespace", regarding.get("namespace", ""), text)]
+        return [invalid_value("involvedObject.namespace", regarding.get("namespace", ""), text)]
     if given_version != MODERN:
         return []
     causes = [
@@ -98,15 +115,24 @@ def create(event: Body, given_version: str) -> list[Cause]:
         for name in ("eventTime", "action", "reason", "reportingController", "reportingInstance")
         if not event.get(name)
     ]
+    controller = event.get("reportingController") or ""
+    causes += of_errors([invalid("reportingController", controller, why) for why in qualified_name(controller)])
     causes += [
-        too_long(name, limit)
+        invalid_value(_core_name(name), event.get(name), f"can have at most {limit} characters")
         for name, limit in (("reason", 128), ("action", 128), ("reportingInstance", 128), ("note", 1024))
         if len((event.get(name) or "").encode()) > limit
     ]
     if event.get("type") not in ("Normal", "Warning"):
-        causes.append(unsupported_value("type", event.get("type", ""), ("Normal", "Warning")))
-    causes += [invalid_value(name, event[name], "needs to be unset") for name in _DEPRECATED if event.get(name)]
+        causes.append(invalid_value("type", event.get("type", ""), "has invalid value: " + str(event.get("type", ""))))
+    causes += [
+        invalid_value(_core_name(name), event[name], "needs to be unset") for name in _DEPRECATED if event.get(name)
+    ]
     return causes + _series(event)
+
+
+def _core_name(name: str) -> str:
+    """Return a field as the server's own form of events, which is the older one, calls it."""
+    return dict(_RENAMED).get(name, name)
 
 
 def _series(event: Body) -> list[Cause]:
@@ -126,7 +152,9 @@ def update(new: Body, old: Body, given_version: str) -> list[Cause]:
     if given_version != MODERN:
         return []
     return [
-        immutable(name, new.get(name)) for name in (*_FROZEN, *_DEPRECATED) if new.get(name) != old.get(name)
+        immutable(_core_name(name), new.get(name))
+        for name in (*_FROZEN, *_DEPRECATED)
+        if new.get(name) != old.get(name)
     ] + _series(new)
 
 

@@ -13,10 +13,13 @@ What this does not do: it decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from kruise.apis.fielderrors import FieldError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,14 @@ class Failure(Exception):
         details: dict[str, Any] | None = None,
         retry_after: int = 0,
         continue_token: str = "",
+        empty_details: bool = False,
     ) -> None:
         super().__init__(f"{code} {reason}: {message}")
         self.code = code
         self.reason = reason
         self.message = message
         self.details = details or {}
+        self.empty_details = empty_details
         self.retry_after = retry_after
         self.continue_token = continue_token
 
@@ -58,12 +63,13 @@ class Failure(Exception):
             "metadata": metadata,
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         }
+        if self.reason:
+            body["reason"] = self.reason
         details = dict(self.details)
         if self.retry_after:
             details["retryAfterSeconds"] = self.retry_after
-        if details:
+        if details or self.empty_details:
             body["details"] = details
         body["code"] = self.code
         return body
@@ -105,6 +111,16 @@ def not_found(plural: str, group: str, name: str) -> Failure:
     return Failure(404, "NotFound", text, details=_details(name, plural, group))
 
 
+def of_errors(errors: Iterable[FieldError]) -> list[Cause]:
+    """Return the causes that say the same as *errors*."""
+    return [Cause(str(e.type), e.message.removeprefix(f"{e.field}: "), e.field) for e in errors]
+
+
+def bare(code: int, message: str) -> Failure:
+    """Return a refusal without a reason: what an error inside the server looks like that nobody has given one."""
+    return Failure(code, "", message)
+
+
 def no_such_path() -> Failure:
     """404: no such resource or path."""
     return Failure(404, "NotFound", "the server could not find the requested resource")
@@ -125,7 +141,7 @@ def conflict(plural: str, group: str, name: str, why: str = "") -> Failure:
 
 def invalid(kind: str, group: str, name: str, *causes: Cause) -> Failure:
     """422: the object breaks a rule."""
-    parts = [f"{c.field}: {c.message}" if c.field else c.message for c in causes]
+    parts = list(dict.fromkeys(f"{c.field}: {c.message}" if c.field else c.message for c in causes))
     listed = parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
     text = f'{_qualified(kind, group)} "{name}" is invalid: {listed}'
     return Failure(422, "Invalid", text, details=_details(name, kind, group, causes))
@@ -193,8 +209,9 @@ def not_acceptable() -> Failure:
 
 def unsupported_media_type(given: str, accepted: tuple[str, ...]) -> Failure:
     """415: the body's form is not taken here."""
+    del given
     text = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
-    return Failure(415, "UnsupportedMediaType", f"{text} (got {given!r})" if given else text)
+    return Failure(415, "UnsupportedMediaType", text)
 
 
 def expired(message: str, *, continue_token: str = "") -> Failure:

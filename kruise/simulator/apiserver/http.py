@@ -7,8 +7,8 @@ Guarantees:
 * TST1, TST2: the same answers as in process, through the same hook and log. Watches are sent line by line; a broken
   stream is a broken connection.
 
-What this does not do: no authentication; the actor of a request is its user agent. Not for the virtual loop, which has
-no sockets.
+What this does not do: no authorization; :class:`~kruise.simulator.apiserver.access.Access` says who is let in, and the
+actor of a request is its user agent. Not for the virtual loop, which has no sockets.
 
 Example::
 
@@ -25,6 +25,8 @@ from typing import Final, Self
 from aiohttp import web
 
 from kruise.runtime.errors import TransportError
+from kruise.simulator.apiserver.access import Access
+from kruise.simulator.apiserver.failure import Failure
 from kruise.simulator.apiserver.operations import MAX_BODY
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.transport import Stream
@@ -43,13 +45,15 @@ class HttpFront:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         frontend: str = "apiserver-0",
+        access: Access | None = None,
     ) -> None:
-        """*port* 0 takes a free one."""
+        """*port* 0 takes a free one. Without *access* everybody is let in."""
         self._server = server
         self._host = host
         self._port = port
         self._tls = tls
         self._frontend = frontend
+        self._access = access
         self._runner: web.ServerRunner | None = None
         self._streams: dict[Stream, None] = {}
 
@@ -89,6 +93,11 @@ class HttpFront:
             if not more:
                 break
             body += more
+        if self._access is not None:
+            try:
+                self._access.check({name.lower(): value for name, value in request.headers.items()})
+            except Failure as failure:
+                return web.Response(status=failure.code, body=failure.body(), headers=failure.headers())
         call = self._server.call(
             request.method,
             request.raw_path if hasattr(request, "raw_path") else request.path_qs,
@@ -96,12 +105,16 @@ class HttpFront:
             body=body or None,
             frontend=self._server.frontend(self._frontend),
         )
+        call.http = True
         try:
             answer = await self._server.handle(call)
         except TransportError:
             return _broken(request)
         if answer.stream is None:
-            return web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
+            response = web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
+            for text in answer.warnings:
+                response.headers.add("Warning", warning(text))
+            return response
         stream = Stream(call, answer, self._server.faults)
         self._streams[stream] = None
         try:
@@ -128,6 +141,12 @@ class HttpFront:
                 return response
         await response.write_eof()
         return response
+
+
+def warning(text: str) -> str:
+    """Return *text* as a ``Warning`` header."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{quoted}"'
 
 
 def _broken(request: web.BaseRequest, response: web.StreamResponse | None = None) -> web.StreamResponse:

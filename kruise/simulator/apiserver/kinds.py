@@ -13,11 +13,15 @@ wrong; each check has a test, and the probes compare it with a real server.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kruise.simulator.apiserver import events, pods
-from kruise.simulator.apiserver.failure import Cause, forbidden_field, immutable, invalid_value
+from kruise.apis import labels
+from kruise.apis.fielderrors import invalid
+from kruise.simulator.apiserver import events, pods, workloads
+from kruise.simulator.apiserver.crd import DEFINITIONS, complete
+from kruise.simulator.apiserver.failure import Cause, forbidden_field, immutable, invalid_value, of_errors
 from kruise.simulator.apiserver.resources import ResourceType
 
 Body = dict[str, Any]
@@ -26,6 +30,7 @@ _MICRO_TIMES: Final[Mapping[str, tuple[str, ...]]] = {
     "leases.coordination.k8s.io": ("spec.acquireTime", "spec.renewTime"),
     "events.events.k8s.io": ("eventTime", "series.lastObservedTime"),
 }
+_MOST_DATA: Final = 1024 * 1024
 _PHASES: Final[Mapping[str, str]] = {"persistentvolumeclaims": "Pending", "persistentvolumes": "Pending"}
 
 
@@ -39,19 +44,17 @@ def unreadable(obj: Body, info: ResourceType) -> str:
         problem = events.bad_micro_time(value)
         if problem:
             return problem
-    for name in ("labels", "annotations"):
-        values = obj["metadata"].get(name)
-        if values is None:
-            continue
-        if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
-            return f"json: cannot unmarshal into Go struct field ObjectMeta.metadata.{name} of type string"
     return ""
 
 
-def create(obj: Body, info: ResourceType, given_version: str) -> list[Cause]:
+def create(obj: Body, info: ResourceType, given_version: str, now: float) -> list[Cause]:
     """Default and validate a new object, in place. *given_version* is the ``apiVersion`` in which it came."""
     if info.table == "pods":
-        return pods.create(obj)
+        return pods.create(obj, now)
+    if info.table in workloads.TABLES:
+        return workloads.create(obj, info)
+    if info.table == DEFINITIONS:
+        return complete(obj)
     if info.table == "events.events.k8s.io":
         return events.create(obj, given_version)
     if info.table == "leases.coordination.k8s.io":
@@ -63,6 +66,13 @@ def create(obj: Body, info: ResourceType, given_version: str) -> list[Cause]:
         labels["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
     elif info.table in _PHASES:
         obj["status"] = {"phase": _PHASES[info.table]}
+        obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+    elif info.table == "secrets":
+        obj.setdefault("type", "Opaque")
+        for name, text in (obj.pop("stringData", None) or {}).items():
+            obj.setdefault("data", {})[name] = base64.b64encode(text.encode()).decode()
+    elif info.table == "configmaps":
+        return _configmap(obj)
     elif "status" in info.subresources and info.table != "nodes":
         obj.pop("status", None)
         if not info.custom and info.group in ("apps", "batch", "policy"):
@@ -70,10 +80,20 @@ def create(obj: Body, info: ResourceType, given_version: str) -> list[Cause]:
     return []
 
 
-def update(new: Body, old: Body, info: ResourceType, given_version: str) -> list[Cause]:
-    """Return what an update of the main resource may not do."""
+def update(new: Body, old: Body, info: ResourceType, given_version: str, subresource: str = "") -> list[Cause]:
+    """Return what an update of the main resource, or of a subresource, may not do."""
+    if info.table == "pods" and subresource == "status":
+        return pods.update_status(new, old)
+    if info.table == "pods" and subresource == "resize":
+        return pods.update_resize(new, old)
+    if subresource:
+        return []
     if info.table == "pods":
         return pods.update(new, old)
+    if info.table in workloads.TABLES:
+        return workloads.update(new, old, info)
+    if info.table == DEFINITIONS:
+        return complete(new)
     if info.table == "events.events.k8s.io":
         return events.update(new, old, given_version)
     if info.table == "leases.coordination.k8s.io":
@@ -82,6 +102,8 @@ def update(new: Body, old: Body, info: ResourceType, given_version: str) -> list
         return [immutable("data", new.get("data"))]
     if info.table == "persistentvolumeclaims":
         return _claim(new, old)
+    if info.table == "configmaps" and (causes := _configmap(new)):
+        return causes
     if info.table in ("configmaps", "secrets") and old.get("immutable"):
         return [
             forbidden_field(name, "field is immutable when `immutable` is set")
@@ -103,8 +125,24 @@ def _lease(lease: Body) -> list[Cause]:
     return causes
 
 
+def _configmap(obj: Body) -> list[Cause]:
+    total = sum(len(k) + len(v) for k, v in (obj.get("data") or {}).items())
+    total += sum(len(k) + len(v) * 3 // 4 for k, v in (obj.get("binaryData") or {}).items())
+    errors = [
+        invalid(f"{part}[{key}]", key, why)
+        for part in ("data", "binaryData")
+        for key in obj.get(part) or {}
+        for why in labels.config_key(key)
+    ]
+    causes = of_errors(errors)
+    if total > _MOST_DATA:
+        causes.append(Cause("FieldValueTooLong", f"Too long: may not be more than {_MOST_DATA} bytes", "[]"))
+    return causes
+
+
 def _claim(new: Body, old: Body) -> list[Cause]:
-    free = ("resources", "volumeAttributesClassName")
+    bound = (old.get("status") or {}).get("phase") == "Bound"
+    free = ("resources", "volumeAttributesClassName") if bound else ()
     after = {k: v for k, v in (new.get("spec") or {}).items() if k not in free}
     before = {k: v for k, v in (old.get("spec") or {}).items() if k not in free}
     if not before.get("volumeName"):
@@ -115,13 +153,3 @@ def _claim(new: Body, old: Body) -> list[Cause]:
         )
         return [forbidden_field("spec", text)]
     return []
-
-
-def canonical(value: Any) -> bool:
-    """Tell whether *value* is laid out as Go's encoder would: every object's names sorted."""
-    if isinstance(value, dict):
-        names = list(value)
-        return names == sorted(names) and all(canonical(v) for v in value.values())
-    if isinstance(value, list):
-        return all(canonical(v) for v in value)
-    return True

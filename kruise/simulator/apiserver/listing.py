@@ -24,6 +24,7 @@ from kruise.runtime.objects import Key
 from kruise.simulator.apiserver.failure import (
     Cause,
     bad_request,
+    bare,
     expired,
     forbidden_field,
     invalid,
@@ -53,7 +54,9 @@ class Filter:
     def read(cls, info: ResourceType, namespace: str, query: dict[str, str]) -> Filter:
         """Return the filter of a request. Raises Failure 400."""
         labels = label_selector(query.get("labelSelector", ""))
-        fields = field_selector(query.get("fieldSelector", ""), info.fields, info.aliases)
+        fields = field_selector(
+            query.get("fieldSelector", ""), info.fields, info.aliases, own=bool(info.fields) or info.custom
+        )
         return cls(namespace, labels, fields)
 
     @property
@@ -68,12 +71,15 @@ class Filter:
         return self.fields is None or self.fields(obj)
 
 
-def parse_version(text: str) -> int:
-    """Return the number that a resource version of a request names. Raises Failure 400."""
+def parse_version(text: str, *, code: int = 400) -> int:
+    """Return the number that a resource version of a request names. Raises Failure with *code*."""
     if not text:
         return 0
     if not text.isascii() or not text.isdigit():
-        raise bad_request(f'invalid resource version: Invalid value: "{text}": strconv.ParseUint: invalid syntax')
+        problem = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+        if code != 400:
+            raise bare(code, problem)
+        raise bad_request(f'invalid resource version: Invalid value: "{text}": {problem}')
     return int(text)
 
 
@@ -89,6 +95,8 @@ def check_options(query: dict[str, str], *, watch: bool) -> None:
                     "resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
                 )
             )
+            if match and match not in _MATCHES[1:]:
+                causes.append(unsupported_value("resourceVersionMatch", match, _MATCHES[1:]))
     elif match:
         if watch:
             causes.append(
@@ -137,7 +145,10 @@ async def list_page(
     else:
         start = None
         snapshot = await _first(info, frontend, version, query.get("resourceVersionMatch", ""), limit)
-    return _cut(snapshot, chosen, limit, start)
+    records, metadata = _cut(snapshot, chosen, limit, start)
+    if info.custom:
+        metadata.setdefault("continue", "")  # lists of custom objects are encoded as they are, empty fields too
+    return records, metadata
 
 
 def _number(query: dict[str, str], name: str) -> int:

@@ -14,8 +14,13 @@ What this does not do: nothing here depends on a kind; that is in ``kinds.py``.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 
+from kruise.apis import labels
+from kruise.apis.fielderrors import FieldError
+from kruise.apis.fielderrors import invalid as invalid_field
+from kruise.apis.fielderrors import required as required_field
 from kruise.runtime.clock import Random, format_time, new_uuid
 from kruise.simulator.apiserver.failure import (
     Cause,
@@ -25,6 +30,7 @@ from kruise.simulator.apiserver.failure import (
     immutable,
     invalid,
     invalid_value,
+    of_errors,
     required,
 )
 from kruise.simulator.apiserver.resources import ResourceType
@@ -34,18 +40,9 @@ Body = dict[str, Any]
 
 GENERATED: Final = "bcdfghjklmnpqrstvwxz2456789"
 """The letters of generated names: no vowels and nothing that looks alike."""
-MAX_ANNOTATIONS: Final = 256 * 1024
-_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
-_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _RBAC_NAME: Final = re.compile(r"[^/%]+\Z")
-_QUALIFIED: Final = re.compile(
-    r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
-)
-_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
-_SUBDOMAIN_RULE: Final = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character"
-)
+_LABEL_NAMES: Final = ("namespaces", "services")
+_STANDARD_FINALIZERS: Final = ("orphan", "foregroundDeletion", "kubernetes")
 
 
 def generated_name(base: str, rng: Random) -> str:
@@ -71,59 +68,54 @@ def fill_new(obj: Body, info: ResourceType, namespace: str, *, now: float, rng: 
 def check(obj: Body, info: ResourceType) -> list[Cause]:
     """Return what is wrong with the metadata of *obj*, whatever happens to it."""
     meta = obj["metadata"]
-    causes: list[Cause] = []
-    name = meta.get("name", "")
-    rule = (
-        _RBAC_NAME
-        if info.group == "rbac.authorization.k8s.io"
-        else _LABEL
-        if info.plural == "namespaces"
-        else _SUBDOMAIN
-    )
+    errors: list[FieldError] = []
+    name, base = meta.get("name", ""), meta.get("generateName", "")
+    if base:
+        errors += [invalid_field("metadata.generateName", base, why) for why in _name_rule(base, info, prefix=True)]
     if not name:
-        causes.append(required("metadata.name", "name or generateName is required"))
-    elif not rule.match(name) or len(name) > (63 if rule is _LABEL else 253):
-        causes.append(invalid_value("metadata.name", name, _SUBDOMAIN_RULE))
-    causes += _check_maps(meta)
-    for i, ref in enumerate(meta.get("ownerReferences") or ()):
-        causes += [
-            required(f"metadata.ownerReferences[{i}].{part}", f"{part} must not be empty")
-            for part in ("apiVersion", "kind", "name", "uid")
-            if not ref.get(part)
-        ]
-    controllers = [r for r in meta.get("ownerReferences") or () if r.get("controller")]
+        errors.append(required_field("metadata.name", "name or generateName is required"))
+    else:
+        errors += [invalid_field("metadata.name", name, why) for why in _name_rule(name, info)]
+    errors += [_reworded(e) for e in labels.validate_labels(meta.get("labels"), "metadata.labels")]
+    errors += labels.validate_annotations(meta.get("annotations"), "metadata.annotations")
+    for i, finalizer in enumerate(meta.get("finalizers") or ()):
+        found = labels.qualified_name(finalizer)
+        errors += [invalid_field("metadata.finalizers", finalizer, why) for why in found]
+        if not info.custom and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            text = "name is neither a standard finalizer name nor is it fully qualified"
+            errors.append(invalid_field(f"metadata.finalizers[{i}]", finalizer, text))
+    return of_errors(errors) + _check_owners(meta.get("ownerReferences") or [])
+
+
+def _reworded(error: FieldError) -> FieldError:
+    """Return an error of a label in the words of the present version, which speaks of bytes and of label keys."""
+    detail = error.detail.replace("a qualified name must", "a valid label key must")
+    return replace(error, detail=detail.replace("no more than 63 characters", "no more than 63 bytes"))
+
+
+def _name_rule(name: str, info: ResourceType, *, prefix: bool = False) -> list[str]:
+    if info.group == "rbac.authorization.k8s.io":
+        return [] if _RBAC_NAME.match(name) else ["may not contain '/' or '%'"]
+    rule = labels.dns1123_label if info.table in _LABEL_NAMES else labels.dns1123_subdomain
+    return rule(labels.as_prefix(name) if prefix else name)
+
+
+def _check_owners(refs: list[Body]) -> list[Cause]:
+    causes = [
+        required(f"metadata.ownerReferences[{i}].{part}", "must not be empty")
+        for i, ref in enumerate(refs)
+        for part in ("apiVersion", "kind", "name", "uid")
+        if not ref.get(part)
+    ]
+    controllers = [f"{r.get('kind')}/{r.get('name')}" for r in refs if r.get("controller")]
     if len(controllers) > 1:
-        causes.append(
-            invalid_value(
-                "metadata.ownerReferences", len(controllers), "Only one reference can have Controller set to true"
-            )
+        order = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
+        shown_refs = [{k: r[k] for k in order if k in r} for r in refs]
+        text = (
+            "Only one reference can have Controller set to true. "
+            f'Found "true" in references for {controllers[0]} and {controllers[1]}'
         )
-    return causes
-
-
-def _check_maps(meta: Body) -> list[Cause]:
-    causes: list[Cause] = []
-    for key, value in (meta.get("labels") or {}).items():
-        if not _QUALIFIED.match(key):
-            causes.append(invalid_value("metadata.labels", key, "name part must consist of alphanumeric characters"))
-        if not isinstance(value, str) or not _VALUE.match(value):
-            causes.append(
-                invalid_value("metadata.labels", value, "a valid label must be at most 63 characters of [-A-Za-z0-9_.]")
-            )
-    annotations = meta.get("annotations") or {}
-    size = 0
-    for key, value in annotations.items():
-        if not _QUALIFIED.match(key.lower()):
-            causes.append(
-                invalid_value("metadata.annotations", key, "name part must consist of alphanumeric characters")
-            )
-        size += len(key) + len(value)
-    if size > MAX_ANNOTATIONS:
-        causes.append(
-            Cause(
-                "FieldValueTooLong", f"Too long: may not be more than {MAX_ANNOTATIONS} bytes", "metadata.annotations"
-            )
-        )
+        causes.append(invalid_value("metadata.ownerReferences", shown_refs, text))
     return causes
 
 
@@ -135,13 +127,13 @@ def check_preconditions(info: ResourceType, old: Record, name: str, wanted: Body
             f"the UID in the precondition ({uid}) does not match the UID in record ({old.uid}). "
             "The object might have been deleted and then recreated"
         )
-        raise conflict(info.plural, info.group, name, why)
+        raise conflict(info.kind, info.group, name, why)
     if rv and rv != str(old.rv):
         why = (
             f"the ResourceVersion in the precondition ({rv}) does not match the ResourceVersion in record ({old.rv}). "
             "The object might have been modified"
         )
-        raise conflict(info.plural, info.group, name, why)
+        raise conflict(info.kind, info.group, name, why)
 
 
 def check_version(info: ResourceType, old: Record, name: str, new: Body) -> None:
@@ -150,7 +142,7 @@ def check_version(info: ResourceType, old: Record, name: str, new: Body) -> None
     if given in (None, "", "0"):
         if not info.unconditional:
             cause = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
-            raise invalid(info.kind, info.group, name, cause)
+            raise invalid(info.plural, info.group, name, cause)
     elif given != str(old.rv):
         raise conflict(info.plural, info.group, name)
 
@@ -169,6 +161,8 @@ def carry_over(new: Body, old: Body, info: ResourceType) -> list[Cause]:
             meta.pop(name, None)
             if had is not None:
                 meta[name] = had
+        elif name == "creationTimestamp":
+            meta[name] = had
         elif given != had and name != "generateName":
             causes.append(immutable(f"metadata.{name}", given))
     causes += [
@@ -180,8 +174,14 @@ def carry_over(new: Body, old: Body, info: ResourceType) -> list[Cause]:
         had_finalizers = before.get("finalizers") or ()
         added = [f for f in meta.get("finalizers") or () if f not in had_finalizers]
         if added:
-            text = f"no new finalizers can be added if the object is being deleted, found new finalizers {added}"
+            listed = ", ".join(f'"{f}"' for f in added)
+            text = (
+                "no new finalizers can be added if the object is being deleted, "
+                f"found new finalizers []string{{{listed}}}"
+            )
             causes.append(forbidden_field("metadata.finalizers", text))
+    if info.custom:
+        causes += causes  # a custom object's metadata is validated twice: once as an object's, once as its kind's
     meta["resourceVersion"] = before["resourceVersion"]
     _count_generation(new, old, info)
     return causes
@@ -204,4 +204,5 @@ def _count_generation(new: Body, old: Body, info: ResourceType) -> None:
 def name_conflict(info: ResourceType, path_name: str, body_name: str) -> Failure:
     """400: the body names another object than the path."""
     text = f"the name of the object ({body_name}) does not match the name on the URL ({path_name})"
-    return Failure(400, "BadRequest", text, details={"kind": info.plural, "name": path_name})
+    del info
+    return Failure(400, "BadRequest", text)

@@ -22,17 +22,30 @@ import orjson
 from kruise.apis.quantity import Quantity
 from kruise.runtime.clock import Clock, Random, format_time
 from kruise.runtime.objects import Key
-from kruise.simulator.apiserver import budgets, deletion, kinds, metadata, pods, quota
+from kruise.simulator.apiserver import (
+    budgets,
+    deletion,
+    fieldvalidation,
+    kinds,
+    metadata,
+    pods,
+    quota,
+    revisions,
+    typed,
+)
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.failure import (
     Cause,
+    Failure,
     already_exists,
     bad_request,
+    bare,
     conflict,
     forbidden,
-    internal,
+    immutable,
     invalid,
     invalid_value,
+    method_not_allowed,
     not_found,
     too_large_body,
     too_large_version,
@@ -41,7 +54,7 @@ from kruise.simulator.apiserver.failure import (
 )
 from kruise.simulator.apiserver.listing import FRESH_WAIT, Filter, check_options, list_page, parse_version
 from kruise.simulator.apiserver.patch import json_patch, merge
-from kruise.simulator.apiserver.representation import encode, encode_list, negotiate
+from kruise.simulator.apiserver.representation import encode, encode_list, included, negotiate
 from kruise.simulator.apiserver.resources import Registry, ResourceType
 from kruise.simulator.apiserver.storage import Record, Storage
 from kruise.simulator.apiserver.strategic import strategic_merge
@@ -58,6 +71,8 @@ MAX_STORED: Final = 1_572_864
 MERGE: Final = "application/merge-patch+json"
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
+APPLY: Final = "application/apply-patch+yaml"
+YAML: Final = ("application/yaml", "application/x-yaml")
 _PATCHES: Final = (JSON_PATCH, MERGE, STRATEGIC)
 _DEFAULT_TIMEOUT: Final = (1800, 3600)
 
@@ -71,6 +86,7 @@ class Operations:
         self.clock = clock
         self.rng = rng
         self.admission: list[Admit] = []
+        self.revisions = revisions.Revisions()
         self.gone_as_status = False
         """Answer a watch from a compacted version with the HTTP status 410 instead of an ERROR event."""
         self.committed: Callable[[ResourceType, Record | None, Record | None], None] = lambda _info, _old, _new: None
@@ -86,13 +102,14 @@ class Operations:
         if version == "":
             record = self.storage.get(info.table, call.key)
         else:
-            await self._fresh(call, parse_version(version))
+            await self._fresh(call, parse_version(version, code=500))
             at = max(call.frontend.visible, self.storage.floor)
             record = self.storage.snapshot(info.table, at).records.get(call.key)
         if record is None:
             raise not_found(info.plural, info.group, call.name)
         call.before = call.after = str(record.rv)
-        return Answer(200, encode(record, info, call.version, form, now=self.clock.now()))
+        include = included(call.query)
+        return Answer(200, encode(record, info, call.version, form, now=self.clock.now(), include=include))
 
     async def list(self, call: Call) -> Answer:
         """GET of a collection."""
@@ -101,7 +118,8 @@ class Operations:
         chosen = Filter.read(info, call.namespace, call.query)
         records, meta = await list_page(info, call.frontend, chosen, call.query)
         call.after = meta["resourceVersion"]
-        return Answer(200, encode_list(records, info, call.version, form, meta, now=self.clock.now()))
+        include = included(call.query)
+        return Answer(200, encode_list(records, info, call.version, form, meta, now=self.clock.now(), include=include))
 
     async def watch(self, call: Call) -> Answer:
         """GET of a collection with ``watch``."""
@@ -113,7 +131,7 @@ class Operations:
         bookmarks = _flag(query.get("allowWatchBookmarks"))
         initial = _flag(query.get("sendInitialEvents"))
         version = query.get("resourceVersion", "")
-        wanted = parse_version(version)
+        wanted = parse_version(version, code=500)
         seconds = int(query.get("timeoutSeconds") or 0) or self.rng.randint(*_DEFAULT_TIMEOUT)
         start: int | None = wanted or None
         at = self.storage.rv if version == "" else call.frontend.visible
@@ -138,6 +156,8 @@ class Operations:
             initial_end=initial and bookmarks,
             bookmarks=bookmarks,
             timeout=seconds,
+            wall=self.clock.now,
+            include=included(query),
         )
         return Answer(200, stream=source)
 
@@ -150,11 +170,12 @@ class Operations:
     def create(self, call: Call) -> Answer:
         """POST to a collection."""
         info = _known(call)
+        validation = fieldvalidation.Level.read_from(call, "CreateOptions")
         given = document(call)
         _check_type(given, info, call.version)
-        meta = given.setdefault("metadata", {})
-        if not isinstance(meta, dict):
-            raise bad_request("metadata: Invalid value: must be an object")
+        given.setdefault("metadata", {})
+        given = validation.read(given, info, call)
+        meta = given["metadata"]
         if info.namespaced:
             if meta.get("namespace", call.namespace) not in ("", call.namespace):
                 raise bad_request(
@@ -163,21 +184,25 @@ class Operations:
             if not call.namespace:
                 raise bad_request("an empty namespace may not be set during creation")
         if meta.get("resourceVersion"):
-            raise internal("resourceVersion should not be set on objects to be created")
+            raise bare(500, "resourceVersion should not be set on objects to be created")
         self._readable(given, info, status=400)
         obj = self._admit(call, "CREATE", given, None)
+        meta = obj["metadata"]
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = self._free_name(info, call.namespace, meta["generateName"])
         call.name = str(meta.get("name") or "")
         metadata.fill_new(obj, info, call.namespace, now=self.clock.now(), rng=self.rng)
+        self._check_namespace(call, info)
+        if info.table == "pods":
+            self._prioritize(call, obj)
+        found: list[Cause] = []
         if info.prepare is not None:
-            info.prepare(obj, call.version)
+            found = info.prepare(obj, call, None)
         given_version = given["apiVersion"]
         obj = info.to_storage(obj)
-        causes = metadata.check(obj, info) + kinds.create(obj, info, given_version)
+        causes = metadata.check(obj, info) + found + kinds.create(obj, info, given_version, self.clock.now())
         if causes:
             raise invalid(info.kind, info.group, call.name, *causes)
-        self._check_namespace(call, info)
         self._check_quota(call, info, obj)
         if self.storage.get(info.table, call.key) is not None:
             raise already_exists(info.plural, info.group, call.name)
@@ -204,6 +229,16 @@ class Operations:
             )
             raise forbidden(info.plural, info.group, call.name, text, cause)
 
+    def _prioritize(self, call: Call, pod: Body) -> None:
+        spec = pod.get("spec")
+        name = spec.get("priorityClassName") if isinstance(spec, dict) else ""
+        if not name or name in pods.CRITICAL:
+            return
+        found = self.storage.get("priorityclasses.scheduling.k8s.io", Key("", name))
+        if found is None:
+            raise forbidden("pods", "", call.name, f"no PriorityClass with name {name} was found")
+        pod["spec"] = {**pod["spec"], "priority": found.obj.get("value") or 0}
+
     def _check_quota(self, call: Call, info: ResourceType, obj: Body) -> None:
         if not info.namespaced or not self.storage.table("resourcequotas").keys:
             return
@@ -229,42 +264,53 @@ class Operations:
     def update(self, call: Call) -> Answer:
         """PUT of one object or its status."""
         info = _known(call)
+        validation = fieldvalidation.Level.read_from(call, "UpdateOptions")
         given = document(call)
         _check_type(given, info, call.version)
-        meta = given.setdefault("metadata", {})
+        given.setdefault("metadata", {})
+        given = validation.read(given, info, call)
+        meta = given["metadata"]
         if meta.get("name", call.name) != call.name:
             raise metadata.name_conflict(info, call.name, str(meta.get("name")))
         meta.setdefault("name", call.name)
         if info.namespaced:
             meta.setdefault("namespace", call.namespace)
         self._readable(given, info, status=400)
+        if info.made_by_put and not call.subresource and self.storage.get(info.table, call.key) is None:
+            call.verb = "create"
+            return self.create(call)
         old = self.existing(call, info)
         uid = meta.get("uid")
         if uid and uid != old.uid:
-            why = (
-                f"StorageError: invalid object, Code: 4, Key: /registry/{info.plural}/{call.key}, ResourceVersion: 0, "
-                f"AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {old.uid}"
-            )
-            raise conflict(info.plural, info.group, call.name, why)
+            raise self._other_uid(call, info, uid, old)
         record = self.change(call, info, old, lambda _old: given)
         return self._answer(call, info, record, 200)
+
+    @staticmethod
+    def _other_uid(call: Call, info: ResourceType, uid: str, old: Record) -> Failure:
+        why = (
+            f"StorageError: invalid object, Code: 4, Key: /registry/{info.plural}/{call.key}, ResourceVersion: 0, "
+            f"AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {old.uid}"
+        )
+        return conflict(info.plural, info.group, call.name, why)
 
     def patch(self, call: Call) -> Answer:
         """PATCH of one object or its status."""
         info = _known(call)
         _check_media(call, info)
+        validation = fieldvalidation.Level.read_from(call, "PatchOptions")
         old = self.existing(call, info)
         patch = document(call)
+        type_name = typed.type_of(info.group, info.kind)
 
         def change(current: Body) -> Body:
-            revision = info.table == "controllerrevisions.apps"
-            if call.content_type == STRATEGIC and revision and not kinds.canonical(current.get("data")):
-                cause = invalid_value("data", current.get("data"), "field is immutable")
-                raise invalid(info.kind, info.group, call.name, cause)
-            changed = _apply(call.content_type, current, patch)
+            if info.table == revisions.TABLE and not self.revisions.survives(old.uid, call.content_type == STRATEGIC):
+                raise invalid(info.kind, info.group, call.name, immutable("data", current.get("data")))
+            changed = _apply(call.content_type, current, patch, type_name)
             if not isinstance(changed, dict) or not isinstance(changed.get("metadata"), dict):
                 raise bad_request("the patched object has no metadata")
-            _check_type(changed, info, call.version)
+            _check_patched(changed, info, call)
+            changed = validation.read(changed, info, call)
             self._readable(changed, info, status=422)
             return changed
 
@@ -276,7 +322,7 @@ class Operations:
         if call.verb == "update":
             return dict(document(call))
         _check_media(call, info)
-        asked: Body = _apply(call.content_type, current, document(call))
+        asked: Body = _apply(call.content_type, current, document(call), "autoscaling.v1.Scale")
         return asked
 
     def change(self, call: Call, info: ResourceType, old: Record, change: Change) -> Record | None:
@@ -286,19 +332,20 @@ class Operations:
         given = {**given, "metadata": dict(given["metadata"])}
         metadata.check_version(info, old, call.name, given)
         given = self._admit(call, "UPDATE", given, old.obj)
+        found: list[Cause] = []
         if info.prepare is not None:
             given = copy.deepcopy(given)
-            info.prepare(given, call.version)
+            found = info.prepare(given, call, old.obj)
         new = self._isolated(call, info, info.to_storage(given), old.obj)
-        causes = metadata.carry_over(new, old.obj, info)
-        if not causes:
-            causes = metadata.check(new, info)
-            if not call.subresource:
-                causes += kinds.update(new, old.obj, info, given_version)
+        causes = metadata.carry_over(new, old.obj, info) or found
+        if not causes or not info.custom:
+            causes += metadata.check(new, info)
+            causes += kinds.update(new, old.obj, info, given_version, call.subresource)
         if causes:
             raise invalid(info.kind, info.group, call.name, *causes)
         if new["metadata"].get("deletionTimestamp") and deletion.done(new, info):
-            return self._remove(call, info, old, last=new)
+            self._remove(call, info, old, last=new)
+            return Record(new, old.rv)  # the answer shows the last state, under the version before the deletion
         if new == old.obj:
             call.before = call.after = str(old.rv)
             call.changed = False
@@ -342,7 +389,8 @@ class Operations:
         metadata.check_preconditions(info, old, call.name, options.preconditions())
         self._admit(call, "DELETE", old.obj, old.obj)
         record, removed = self._delete(call, info, old, options)
-        waits = not removed and options.propagation in ("Foreground", "Orphan")
+        # 202 says that dependents go first; only the deprecated way of asking for that gets it.
+        waits = not removed and call.document.get("orphanDependents") is False
         if removed and not info.returns_deleted:
             details = {"name": call.name, "group": info.group, "kind": info.plural, "uid": old.uid}
             body = {
@@ -373,6 +421,8 @@ class Operations:
     def delete_collection(self, call: Call) -> Answer:
         """DELETE of a collection."""
         info = _known(call)
+        if info.table == "namespaces":
+            raise method_not_allowed(call.method)
         call.document = document(call) if call.body else {}
         options = deletion.DeleteOptions.read(call.document, call.query)
         chosen = Filter.read(info, call.namespace, call.query)
@@ -395,12 +445,11 @@ class Operations:
         given = document(call)
         node = (given.get("target") or {}).get("name")
         if not node:
-            cause = Cause("FieldValueRequired", "Required value", "target.name")
-            raise invalid("Binding", "", call.name, cause)
+            raise bare(500, "target.name: Required value")
         old = self.existing(call, info)
         uid = (given.get("metadata") or {}).get("uid")
         if uid and uid != old.uid:
-            raise conflict("pods/binding", "", call.name, f"the UID in the precondition ({uid}) does not match")
+            raise self._other_uid(call, info, uid, old)
         new = pods.bind(old.obj, node, self.clock.now())
         for name in ("annotations", "labels"):
             carried = (given.get("metadata") or {}).get(name)
@@ -429,7 +478,7 @@ class Operations:
         found = [snapshot.records[key] for key in snapshot.keys[low:high]]
         labels = pod["metadata"].get("labels") or {}
         fitting = [r for r in found if budgets.selects((r.obj.get("spec") or {}).get("selector"), labels)]
-        status = budgets.take(pod, [r.obj for r in fitting])
+        status = budgets.take([r.obj for r in fitting])
         if status is not None and not call.dry_run:
             budget = fitting[0].obj
             now = format_time(self.clock.now())
@@ -460,13 +509,13 @@ class Operations:
         if not problem:
             return
         if status == 422:
-            raise invalid("", "", "", invalid_value("patch", obj, problem))
+            raise fieldvalidation.unreadable_patch(obj, problem)
         version = obj.get("apiVersion", "")
         raise bad_request(f'{info.kind} in version "{version}" cannot be handled as a {info.kind}: {problem}')
 
     def _put(self, call: Call, info: ResourceType, old: Record | None, new: Body) -> Record:
         if len(orjson.dumps(new)) > MAX_STORED:
-            raise internal("etcdserver: request is too large")
+            raise bare(500, "etcdserver: request is too large")
         call.before = str(old.rv) if old is not None else ""
         call.changed = True
         if call.dry_run:
@@ -476,6 +525,8 @@ class Operations:
             info.table, call.key, new, actor=call.actor, request=call.ordinal, now=self.clock.now()
         )
         call.after = str(record.rv)
+        if old is None and info.table == revisions.TABLE:
+            self.revisions.note(record.uid, call.body)
         self.committed(info, old, record)
         return record
 
@@ -505,8 +556,10 @@ def document(call: Call) -> Any:
     body = call.body or b""
     if len(body) > MAX_BODY:
         raise too_large_body(MAX_BODY)
-    if call.method != "PATCH" and call.content_type not in ("application/json", ""):
-        raise unsupported_media_type(call.content_type, ("application/json",))
+    if call.content_type in YAML and call.method != "PATCH":
+        body = _from_yaml(body)
+    elif call.method != "PATCH" and call.content_type not in ("application/json", ""):
+        raise unsupported_media_type(call.content_type, ("application/json", "application/yaml"))
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -517,35 +570,75 @@ def document(call: Call) -> Any:
     return document
 
 
+def _from_yaml(body: bytes) -> bytes:
+    import yaml
+
+    try:
+        return orjson.dumps(yaml.safe_load(body))
+    except (yaml.YAMLError, TypeError) as error:
+        raise bad_request(f"the object provided is unrecognized (must be of type YAML): {error}") from None
+
+
 def _check_media(call: Call, info: ResourceType) -> None:
     accepted = tuple(p for p in _PATCHES if p != STRATEGIC or not info.custom)
-    if call.content_type not in accepted:
-        raise unsupported_media_type(call.content_type, accepted)
+    if call.content_type in accepted:
+        return
+    if call.content_type == APPLY:
+        text = "server-side apply is not served here; use client-side apply or one of the other kinds of patch"
+        raise Failure(415, "UnsupportedMediaType", text)
+    if info.custom:
+        raise unsupported_media_type(call.content_type, (*accepted, APPLY))
+    raise Failure(415, "UnsupportedMediaType", "415: Unsupported Media Type", empty_details=True)
 
 
-def _apply(media: str, current: Body, patch: Any) -> Any:
+def _apply(media: str, current: Body, patch: Any, type_name: str) -> Any:
     if media == JSON_PATCH:
         return json_patch(current, patch)
     if media == STRATEGIC:
-        return strategic_merge(current, patch)
+        return strategic_merge(current, patch, type_name)
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: a merge patch of an object is an object")
     return merge(current, patch)
 
 
 def _check_type(given: Body, info: ResourceType, version: str) -> None:
-    kind, api_version = given.get("kind"), given.get("apiVersion")
-    if not kind:
-        raise bad_request("Object 'Kind' is missing in the body of the request")
-    if not api_version:
-        raise bad_request("Object 'apiVersion' is missing in the body of the request")
+    """Fill in a kind and version that are left out, and refuse those of something else."""
     wanted = info.api_version(version)
-    if (kind, api_version) != (info.kind, wanted):
-        text = (
-            f"the API version in the data ({api_version}, Kind={kind}) does not match the expected API version "
-            f"({wanted}, Kind={info.kind})"
+    if not info.custom:
+        given["kind"], given["apiVersion"] = given.get("kind") or info.kind, given.get("apiVersion") or wanted
+    kind, api_version = given.get("kind"), given.get("apiVersion")
+    if (kind, api_version) == (info.kind, wanted):
+        return
+    if info.custom:
+        if not kind or not api_version:
+            raise bad_request(f"Object 'Kind' is missing in '{orjson.dumps(given).decode()}'")
+        if api_version != wanted:
+            text = f"the API version in the data ({api_version}) does not match the expected API version ({wanted})"
+            raise bad_request(text)
+        name = str((given.get("metadata") or {}).get("name") or "")
+        raise invalid(info.kind, info.group, name, invalid_value("kind", kind, f"must be {info.kind}"))
+    shown = f'{kind} in version "{api_version}" cannot be handled as a {info.kind}'
+    if api_version != wanted:
+        raise bad_request(
+            f'{shown}: no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/runtime/scheme.go:111"'
         )
-        raise bad_request(text)
+    raise bad_request(f"{shown}: converting ({wanted}.{kind}) to (core.{info.kind}): unknown conversion")
+
+
+def _check_patched(changed: Body, info: ResourceType, call: Call) -> None:
+    """Refuse a patch that makes another object of an object."""
+    meta = changed["metadata"]
+    if meta.get("name") != call.name:
+        raise metadata.name_conflict(info, call.name, str(meta.get("name")))
+    if info.namespaced and meta.get("namespace") != call.namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    wanted = info.api_version(call.version)
+    for part, value in (("apiVersion", wanted), ("kind", info.kind)):
+        if changed.get(part) == value:
+            continue
+        if not info.custom:
+            raise fieldvalidation.unreadable_patch(changed, f"no kind {changed.get('kind')!r} is registered")
+        raise invalid(info.kind, info.group, call.name, invalid_value(part, changed.get(part), f"must be {value}"))
 
 
 def _flag(text: str | None) -> bool:

@@ -55,7 +55,6 @@ def _apply(document: Any, operation: dict[str, Any]) -> Any:
     if op == "remove":
         return _remove(document, path)
     if op == "replace":
-        _get(document, path)
         return _value(operation) if not path else _put(document, path, _value(operation))
     if op == "test":
         if _get(document, path) != _value(operation):
@@ -67,7 +66,7 @@ def _apply(document: Any, operation: dict[str, Any]) -> Any:
         if op == "move":
             document = _remove(document, source)
         return _add(document, path, value)
-    raise bad_request(f"error decoding patch: unexpected kind: {op}")
+    raise _fails(f"unexpected kind: {op}")
 
 
 def _value(operation: dict[str, Any]) -> Any:
@@ -120,8 +119,10 @@ def _put(document: Any, path: list[str], value: Any) -> Any:
     parent, last = _get(document, path[:-1]), path[-1]
     if isinstance(parent, list):
         parent[_index(parent, last)] = value
+    elif isinstance(parent, dict):
+        parent[last] = value  # kube-apiserver's library replaces what is not there as well
     else:
-        parent[last] = value
+        raise _fails(f"the path does not exist: {last} has no parent")
     return document
 
 

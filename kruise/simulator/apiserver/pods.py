@@ -16,8 +16,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kruise.apis import labels
+from kruise.apis.fielderrors import invalid
+from kruise.apis.podtemplate import default_pod_template
+from kruise.apis.podtemplate.images import default_pull_policy
+from kruise.apis.podtemplate.validation import validate_pod_spec
 from kruise.runtime.clock import format_time
-from kruise.simulator.apiserver.failure import Cause, conflict, forbidden_field, required
+from kruise.simulator.apiserver.failure import Cause, conflict, forbidden_field, invalid_value, of_errors, required
 
 Body = dict[str, Any]
 
@@ -27,10 +32,6 @@ _IMMUTABLE: Final = (
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
 _DEFAULTS: Final = {
-    "restartPolicy": "Always",
-    "terminationGracePeriodSeconds": 30,
-    "dnsPolicy": "ClusterFirst",
-    "schedulerName": "default-scheduler",
     "enableServiceLinks": True,
     "preemptionPolicy": "PreemptLowerPriority",
     "priority": 0,
@@ -38,50 +39,52 @@ _DEFAULTS: Final = {
     "serviceAccount": "default",
 }
 _EVICTED_AFTER: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+CRITICAL: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+_CONTAINERS: Final = ("containers", "initContainers")
 
 
-def create(pod: Body) -> list[Cause]:
+def create(pod: Body, now: float) -> list[Cause]:
     """Default and validate a new pod, in place."""
-    spec = pod.get("spec")
-    if not isinstance(spec, dict):
-        return [required("spec.containers")]
-    causes: list[Cause] = []
-    if not spec.get("containers"):
-        causes.append(required("spec.containers"))
-    for group in ("containers", "initContainers"):
-        names: set[str] = set()
-        for i, container in enumerate(spec.get(group) or ()):
-            causes += _container(container, f"spec.{group}[{i}]", names)
+    if not isinstance(pod.get("spec"), dict):
+        pod["spec"] = {}
+    spec = pod["spec"] = completed({"spec": pod["spec"]})["spec"]
+    for group in _CONTAINERS:
+        for container in spec.get(group) or ():
+            resources = container.setdefault("resources", {})
+            if resources.get("limits"):
+                resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
     for name, value in _DEFAULTS.items():
-        spec.setdefault(name, value)
-    spec.setdefault("securityContext", {})
+        if spec.get(name) is None:
+            spec[name] = value
+    if spec.get("priorityClassName") in CRITICAL:
+        spec["priority"] = CRITICAL[spec["priorityClassName"]]
     _tolerate(spec)
     pod["status"] = {"phase": "Pending", "qosClass": _qos(spec)}
-    return causes
+    if spec.get("schedulingGates"):
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "lastProbeTime": None,
+            "lastTransitionTime": format_time(now),
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }
+        pod["status"]["conditions"] = [condition]
+    return of_errors(validate_pod_spec(spec, "spec"))
 
 
-def _container(container: Body, path: str, names: set[str]) -> list[Cause]:
-    causes: list[Cause] = []
-    name = container.get("name")
-    if not name:
-        causes.append(required(f"{path}.name"))
-    elif name in names:
-        causes.append(Cause("FieldValueDuplicate", f'Duplicate value: "{name}"', f"{path}.name"))
-    names.add(name or "")
-    image = container.get("image") or ""
-    if not image:
-        causes.append(required(f"{path}.image"))
-    tag = image.rpartition("/")[2].partition("@")[0].rpartition(":")
-    latest = "@" not in image and (not tag[1] or tag[2] == "latest")
-    container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    resources = container.setdefault("resources", {})
-    if resources.get("limits"):
-        resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
-    for port in container.get("ports") or ():
-        port.setdefault("protocol", "TCP")
-    return causes
+def completed(template: Body) -> Body:
+    """Return a pod template with the defaults of a real server."""
+    spec = template.get("spec") or {}
+    policies = {}
+    for group in _CONTAINERS:
+        for i, container in enumerate(spec.get(group) or ()):
+            if not container.get("imagePullPolicy"):
+                policies[group, i] = default_pull_policy(str(container.get("image") or ""))
+    whole = default_pod_template(template)
+    for (group, i), policy in policies.items():
+        whole["spec"][group][i]["imagePullPolicy"] = policy
+    return whole
 
 
 def _tolerate(spec: Body) -> None:
@@ -114,6 +117,8 @@ def update(new: Body, old: Body) -> list[Cause]:
     causes: list[Cause] = []
     for group in ("containers", "initContainers"):
         now, was = after.pop(group, None) or [], before.pop(group, None) or []
+        if len(now) != len(was):
+            return [forbidden_field(f"spec.{group}", "pod updates may not add or remove containers")]
         if [_without_image(c) for c in now] != [_without_image(c) for c in was]:
             causes.append(forbidden_field("spec", _IMMUTABLE))
     causes += [
@@ -128,17 +133,64 @@ def update(new: Body, old: Body) -> list[Cause]:
             forbidden_field("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
         )
     deadline, had = after.pop("activeDeadlineSeconds", None), before.pop("activeDeadlineSeconds", None)
-    if had is not None and (deadline is None or deadline > had):
+    if had is not None and deadline is None:
+        text = "must not update from a positive integer to nil value"
+        causes.append(invalid_value("spec.activeDeadlineSeconds", None, text))
+    elif deadline is not None and deadline < 1:
+        text = "must be between 1 and 2147483647, inclusive"
+        causes.append(invalid_value("spec.activeDeadlineSeconds", deadline, text))
+    elif had is not None and deadline > had:
         text = "must be less than or equal to previous value"
-        causes.append(Cause("FieldValueInvalid", f"Invalid value: {deadline}: {text}", "spec.activeDeadlineSeconds"))
+        causes.append(invalid_value("spec.activeDeadlineSeconds", deadline, text))
     gates, had_gates = after.pop("schedulingGates", None) or [], before.pop("schedulingGates", None) or []
-    if any(g not in had_gates for g in gates):
-        causes.append(
-            forbidden_field("spec.schedulingGates", "only deletion is allowed, but found new scheduling gate")
-        )
+    text = "only deletion is allowed, but found new scheduling gate '{}'"
+    causes += [
+        forbidden_field(f"spec.schedulingGates[{i}].name", text.format(gate.get("name")))
+        for i, gate in enumerate(gates)
+        if gate not in had_gates
+    ]
     if after != before:
         causes.append(forbidden_field("spec", _IMMUTABLE))
     return list(dict.fromkeys(causes))
+
+
+def update_resize(new: Body, old: Body) -> list[Cause]:
+    """Return what a resize may not do."""
+    if _qos(new["spec"]) != _qos(old["spec"]):
+        return [invalid_value("spec", {}, "Pod QOS Class may not change as a result of resizing")]
+    return []
+
+
+def update_status(new: Body, old: Body) -> list[Cause]:
+    """Return what an update of the status may not do."""
+    after, before = new.get("status") or {}, old.get("status") or {}
+    causes = [
+        cause
+        for i, condition in enumerate(after.get("conditions") or ())
+        for cause in of_errors(
+            [
+                invalid(f"status.conditions[{i}].Type", condition.get("type", ""), why)
+                for why in labels.qualified_name(condition.get("type", ""))
+            ]
+        )
+    ]
+    if (new.get("spec") or {}).get("restartPolicy") == "Always":
+        return causes
+    ended = {
+        c.get("name"): c["state"]["terminated"]
+        for c in before.get("containerStatuses") or ()
+        if (c.get("state") or {}).get("terminated")
+    }
+    for i, status in enumerate(after.get("containerStatuses") or ()):
+        was = ended.get(status.get("name"))
+        failed = was is not None and (was.get("exitCode") or 0) != 0
+        if was is None or (status.get("state") or {}).get("terminated"):
+            continue
+        if failed and new["spec"].get("restartPolicy") == "OnFailure":
+            continue
+        text = "may not be transitioned to non-terminated state"
+        causes.append(forbidden_field(f"status.containerStatuses[{i}].state", text))
+    return causes
 
 
 def _without_image(container: Body) -> Body:
@@ -162,6 +214,8 @@ def bind(old: Body, node: str, now: float) -> Body:
         raise conflict("pods/binding", "", name, f'pod {name} is already assigned to node "{old["spec"]["nodeName"]}"')
     if old["metadata"].get("deletionTimestamp"):
         raise conflict("pods/binding", "", name, f"pod {name} is being deleted, cannot be assigned to a host")
+    if old["spec"].get("schedulingGates"):
+        raise conflict("pods/binding", "", name, f"pod {name} has non-empty .spec.schedulingGates")
     condition = {
         "type": "PodScheduled",
         "status": "True",

@@ -4,8 +4,8 @@ Purpose: the arithmetic that the quota controller and the admission of new objec
 
 Guarantees:
 
-* TST1: a new object that would use more than a quota has left is refused with 403 and the server's own sentence; so is a
-  pod that names no request for a resource which the quota limits.
+* TST1: a new object that would use more than a quota has left is refused with 403 and the server's own sentence; so
+  is a pod that names no request for a resource which the quota limits.
 
 What this does not do: no scopes, and no quota on updates.
 """

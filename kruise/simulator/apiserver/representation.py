@@ -7,7 +7,7 @@ Guarantees:
 * TST1: ``as=PartialObjectMetadata`` and ``as=Table`` of the Accept header, also on writes and watches. Items of a list
   of a built-in kind have neither apiVersion nor kind, as with kube-apiserver; those of a custom kind have both.
 
-What this does not do: the tables of built-in kinds have the columns Name and Age only; no protobuf, no CBOR.
+What this does not do: no protobuf, no CBOR. Columns and cells are in ``tables.py``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from kruise.runtime.clock import parse_time
-from kruise.simulator.apiserver.failure import not_acceptable
+from kruise.simulator.apiserver.failure import bad_request, not_acceptable
 from kruise.simulator.apiserver.resources import ResourceType
-from kruise.simulator.apiserver.selectors import field_default
 from kruise.simulator.apiserver.storage import Record
+from kruise.simulator.apiserver.tables import cells_of, columns_of
 
 Body = dict[str, Any]
 Form = Literal["full", "partial", "table"]
@@ -48,25 +47,50 @@ def negotiate(accept: str) -> Form:
     raise not_acceptable()
 
 
-def encode(record: Record, info: ResourceType, version: str, form: Form, *, now: float = 0.0) -> bytes:
-    """Return one object as JSON."""
+def included(query: dict[str, str]) -> str:
+    """Return how much of each object the rows of a table carry. Raises Failure 400."""
+    include = query.get("includeObject") or "Metadata"
+    if include not in ("None", "Metadata", "Object"):
+        raise bad_request(f"unrecognized includeObject value: {include!r}")
+    return include
+
+
+def encode(
+    record: Record,
+    info: ResourceType,
+    version: str,
+    form: Form,
+    *,
+    now: float = 0.0,
+    include: str = "Metadata",
+    columns: bool = True,
+) -> bytes:
+    """Return one object as JSON; *include* and *columns* are for tables."""
     if form == "full":
         return record.wire(info.api_version(version), lambda obj: info.in_version(obj, version))
     if form == "partial":
         return record.wire("partial", _partial)
-    return orjson.dumps(_table([record], info, now, str(record.rv)))
+    return orjson.dumps(_table([record], info, version, now, str(record.rv), include, columns=columns))
 
 
 def encode_list(
-    records: list[Record], info: ResourceType, version: str, form: Form, metadata: Body, *, now: float = 0.0
+    records: list[Record],
+    info: ResourceType,
+    version: str,
+    form: Form,
+    metadata: Body,
+    *,
+    now: float = 0.0,
+    include: str = "Metadata",
 ) -> bytes:
     """Return a list as JSON, with *metadata* for its own."""
     if form == "table":
-        table = _table(records, info, now, metadata["resourceVersion"])
+        table = _table(records, info, version, now, metadata["resourceVersion"], include)
         table["metadata"] = metadata
         return orjson.dumps(table)
     if form == "partial":
-        head = {"kind": "PartialObjectMetadataList", "apiVersion": META, "metadata": metadata}
+        shown = {name: value for name, value in metadata.items() if value != ""}
+        head = {"kind": "PartialObjectMetadataList", "apiVersion": META, "metadata": shown}
         items = [r.wire("partial", _partial) for r in records]
     else:
         head = {"kind": f"{info.kind}List", "apiVersion": info.api_version(version), "metadata": metadata}
@@ -86,54 +110,25 @@ def _partial(obj: Body) -> Body:
     return {"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": obj["metadata"]}
 
 
-def _table(records: list[Record], info: ResourceType, now: float, version: str) -> Body:
-    columns = [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]
-    shown = info.columns or (("Age", "date", "metadata.creationTimestamp"),)
-    columns += [{"name": name, "type": kind, "format": "", "description": "", "priority": 0} for name, kind, _ in shown]
-    rows = [
-        {
-            "cells": [r.obj["metadata"]["name"], *(_cell(r.obj, kind, path, now) for _, kind, path in shown)],
-            "object": _partial(r.obj),
-        }
-        for r in records
-    ]
+def _table(
+    records: list[Record], info: ResourceType, version: str, now: float, rv: str, include: str, *, columns: bool = True
+) -> Body:
     return {
         "kind": "Table",
         "apiVersion": META,
-        "metadata": {"resourceVersion": version},
-        "columnDefinitions": columns,
-        "rows": rows,
+        "metadata": {"resourceVersion": rv},
+        "columnDefinitions": columns_of(info, version) if columns else None,
+        "rows": [_row(record, info, version, now, include) for record in records],
     }
 
 
-def _cell(obj: Body, kind: str, path: str, now: float) -> Any:
-    text = field_default(obj, path)
-    if kind == "date":
-        stamp = parse_time(text)
-        return "<unknown>" if stamp is None else age(now - stamp)
-    if kind == "integer":
-        return int(text) if text.lstrip("-").isdigit() else None
-    return text
-
-
-def age(seconds: float) -> str:
-    """Return a duration as kubectl shows it.
-
-    >>> age(59), age(600), age(7260), age(200000)
-    ('59s', '10m', '121m', '2d7h')
-    """
-    whole = max(0, int(seconds))
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if whole < 120:
-        return f"{whole}s"
-    if minutes < 10:
-        return f"{minutes}m{whole % 60}s" if whole % 60 else f"{minutes}m"
-    if hours < 3:
-        return f"{minutes}m"
-    if hours < 8:
-        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    if hours < 48:
-        return f"{hours}h"
-    if days < 8:
-        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
-    return f"{days}d"
+def _row(record: Record, info: ResourceType, version: str, now: float, include: str) -> Body:
+    stored = record.obj if info.stored_as else info.in_version(record.obj, version)
+    row: Body = {"cells": cells_of(stored, info, version, now)}
+    if include == "Object":
+        row["object"] = info.in_version(record.obj, version)
+    elif include == "Metadata":
+        row["object"] = _partial(record.obj)
+    else:
+        row["object"] = None
+    return row

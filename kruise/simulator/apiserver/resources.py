@@ -16,9 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kruise.runtime.objects import Resource
+
+if TYPE_CHECKING:
+    from kruise.simulator.apiserver.call import Call
+    from kruise.simulator.apiserver.failure import Cause
 
 Body = dict[str, Any]
 
@@ -49,15 +53,18 @@ class ResourceType:
     aliases: Mapping[str, str] = field(default_factory=dict)
     scale: Mapping[str, str] = field(default_factory=dict)
     """Of the scale subresource: ``spec``, ``status`` and ``selector``, each a dotted path."""
-    columns: tuple[tuple[str, str, str], ...] = ()
-    """Of a Table: name, type and dotted path of each column besides the name."""
     stored_as: str = ""
     """The store's name of the resource when it is not its own, and its objects' ``apiVersion`` there."""
     stored_version: str = ""
     convert: Callable[[Body, str], Body] | None = field(default=None, compare=False)
     """Returns an object in another ``apiVersion``; ``None``: only that field changes."""
-    prepare: Callable[[Body, str], None] | None = field(default=None, compare=False)
-    """Prunes, defaults and validates an object of a custom kind, in place, in its version; raises Failure."""
+    prepare: Callable[[Body, Call, Body | None], list[Cause]] | None = field(default=None, compare=False)
+    """Prunes and defaults an object of a custom kind, in place, in the version of the call, and returns what is wrong
+    with it; the third argument is the stored object that it replaces."""
+    made_by_put: bool = False
+    """A PUT of an object that is not there creates it."""
+    definition: Body | None = field(default=None, compare=False)
+    """The ``spec`` of the definition of a custom kind, if it has one."""
 
     @property
     def name(self) -> str:
@@ -154,6 +161,7 @@ def builtin_types() -> list[ResourceType]:
             "replicationcontrollers",
             subresources=_STATUS_SCALE,
             generation=True,
+            categories=("all",),
             short=("rc",),
         ),
         _core(
@@ -180,9 +188,16 @@ def builtin_types() -> list[ResourceType]:
         _apps("DaemonSet", "daemonsets", _STATUS, short=("ds",)),
         ResourceType("apps", ("v1",), "ControllerRevision", "controllerrevisions"),
         ResourceType(
-            "batch", ("v1",), "Job", "jobs", subresources=_STATUS, generation=True, fields=("status.successful",)
+            "batch",
+            ("v1",),
+            "Job",
+            "jobs",
+            subresources=_STATUS,
+            generation=True,
+            fields=("status.successful",),
+            categories=("all",),
         ),
-        ResourceType("coordination.k8s.io", ("v1",), "Lease", "leases", unconditional=False),
+        ResourceType("coordination.k8s.io", ("v1",), "Lease", "leases", unconditional=False, made_by_put=True),
         ResourceType(
             "policy",
             ("v1",),
@@ -204,7 +219,15 @@ def builtin_types() -> list[ResourceType]:
             )
         ),
         *(
-            ResourceType("admissionregistration.k8s.io", ("v1",), kind, plural, namespaced=False, generation=True)
+            ResourceType(
+                "admissionregistration.k8s.io",
+                ("v1",),
+                kind,
+                plural,
+                namespaced=False,
+                generation=True,
+                categories=("api-extensions",),
+            )
             for kind, plural in (
                 ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
                 ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
@@ -220,17 +243,25 @@ def builtin_types() -> list[ResourceType]:
             generation=True,
             unconditional=False,
             short=("crd", "crds"),
+            categories=("api-extensions",),
         ),
         ResourceType(
             "authentication.k8s.io", ("v1",), "TokenReview", "tokenreviews", namespaced=False, categories=("review",)
         ),
         ResourceType(
-            "authorization.k8s.io",
+            "authentication.k8s.io",
             ("v1",),
-            "SubjectAccessReview",
-            "subjectaccessreviews",
+            "SelfSubjectReview",
+            "selfsubjectreviews",
             namespaced=False,
             categories=("review",),
+        ),
+        *(
+            ResourceType("authorization.k8s.io", ("v1",), kind, plural, namespaced=False, categories=("review",))
+            for kind, plural in (
+                ("SubjectAccessReview", "subjectaccessreviews"),
+                ("SelfSubjectAccessReview", "selfsubjectaccessreviews"),
+            )
         ),
     ]
 

@@ -19,6 +19,7 @@ import orjson
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.discovery import discover
 from kruise.simulator.apiserver.failure import bad_request, method_not_allowed, no_such_path
+from kruise.simulator.apiserver.openapi import OpenApi
 from kruise.simulator.apiserver.operations import Operations, document
 from kruise.simulator.apiserver.resources import Registry
 from kruise.simulator.apiserver.scale import Reviews, scale_of, with_scale
@@ -136,10 +137,15 @@ def _other(call: Call, parts: list[str], registry: Registry) -> Answer:
     if call.method != "GET":
         raise no_such_path() if parts else method_not_allowed(call.method)
     if parts and parts[0] in _HEALTH:
-        return Answer(200, b"ok", {"content-type": "text/plain"})
+        return Answer(200, b"ok", {"content-type": "text/plain; charset=utf-8"})
     if not parts:
-        paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/readyz", "/version"]
+        paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
         return Answer(200, orjson.dumps({"paths": paths}))
+    if parts[0] == "openapi" and len(parts) > 1:
+        documented = OpenApi(registry).answer(parts[1:])
+        if documented is None:
+            raise no_such_path()
+        return Answer(200, orjson.dumps(documented))
     found = discover(parts, registry, call.headers.get("accept", ""))
     if found is None:
         raise no_such_path()

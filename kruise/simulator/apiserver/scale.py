@@ -18,9 +18,10 @@ from typing import Any
 import orjson
 
 from kruise.simulator.apiserver.call import Answer
-from kruise.simulator.apiserver.failure import bad_request
+from kruise.simulator.apiserver.failure import bad_request, invalid, invalid_value
 from kruise.simulator.apiserver.resources import ResourceType
 from kruise.simulator.apiserver.selectors import field_default
+from kruise.simulator.apiserver.workloads import selector_text
 
 Body = dict[str, Any]
 
@@ -28,24 +29,32 @@ Body = dict[str, Any]
 def scale_of(obj: Body, info: ResourceType) -> Body:
     """Return the Scale of *obj*."""
     meta = obj["metadata"]
+    wanted = int(field_default(obj, info.scale["spec"]) or 0)
+    if info.custom:
+        selector = field_default(obj, info.scale["selector"]) if info.scale["selector"] else ""
+    else:
+        selector = selector_text((obj.get("spec") or {}).get("selector"))
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {k: meta[k] for k in kept if k in meta},
-        "spec": {"replicas": int(field_default(obj, info.scale["spec"]) or 0)},
-        "status": {
-            "replicas": int(field_default(obj, info.scale["status"]) or 0),
-            "selector": field_default(obj, info.scale["selector"]) if info.scale["selector"] else "",
-        },
+        "spec": {"replicas": wanted} if wanted else {},
+        "status": {"replicas": int(field_default(obj, info.scale["status"]) or 0)}
+        | ({"selector": selector} if selector else {}),
     }
 
 
 def with_scale(obj: Body, info: ResourceType, scale: Body) -> Body:
     """Return *obj* with the replicas and preconditions of *scale*. Raises Failure."""
     replicas = (scale.get("spec") or {}).get("replicas", 0)
-    if not isinstance(replicas, int) or replicas < 0:
-        raise bad_request(f"spec.replicas: Invalid value: {replicas!r}: must be greater than or equal to 0")
+    if not isinstance(replicas, int):
+        raise bad_request(
+            f"json: cannot unmarshal {replicas!r} into Go struct field ScaleSpec.spec.replicas of type int32"
+        )
+    if replicas < 0 and not info.custom:
+        cause = invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
+        raise invalid("Scale", "autoscaling", obj["metadata"]["name"], cause)
     meta = dict(obj["metadata"])
     for name in ("uid", "resourceVersion"):
         given = (scale.get("metadata") or {}).get(name)
@@ -69,12 +78,16 @@ class Reviews:
         self.allows: Callable[[Body], bool] = lambda _spec: True
         """Says whether the ``spec`` of a SubjectAccessReview is allowed."""
 
-    def answer(self, review: Body) -> Answer:
+    def answer(self, review: Body, user: str = "system:admin") -> Answer:
         """Return *review* with its status."""
         spec = review.get("spec") or {}
+        review = {**review, "metadata": review.get("metadata") or {}}
+        if review.get("kind") == "SelfSubjectReview":
+            status: Body = {"userInfo": {"username": user, "groups": ["system:masters", "system:authenticated"]}}
+            return Answer(201, orjson.dumps({**review, "status": status}))
         if review.get("kind") == "TokenReview":
-            user = self.tokens.get(spec.get("token", ""))
-            status: Body = {"authenticated": False} if user is None else {"authenticated": True, "user": user}
+            found = self.tokens.get(spec.get("token", ""))
+            status = {"user": {}} if found is None else {"authenticated": True, "user": found}
         else:
             allowed = self.allows(spec)
             status = {"allowed": allowed} if allowed else {"allowed": False, "reason": "no rule allows it"}

@@ -108,34 +108,54 @@ def _check_value(value: str) -> None:
 COMMON_FIELDS: Final = ("metadata.name", "metadata.namespace")
 
 
-def field_selector(text: str, known: tuple[str, ...] = (), aliases: Mapping[str, str] | None = None) -> Match | None:
+def field_selector(
+    text: str, known: tuple[str, ...] = (), aliases: Mapping[str, str] | None = None, *, own: bool = True
+) -> Match | None:
     """Return the predicate over whole objects that *text* describes; ``None`` when it selects all.
 
-    *known* are the fields of the resource besides name and namespace; *aliases* maps other spellings to stored fields.
-    Raises Failure 400 for any other field.
+    *known* are the fields of the resource besides name and namespace; *aliases* maps their spelling to stored fields.
+    Without *own* fields the refusal says which ones every kind has. Raises Failure 400 for any other field.
     """
-    return _field_selector(text, known, tuple(sorted((aliases or {}).items())))
+    return _field_selector(text, known, tuple(sorted((aliases or {}).items())), own)
 
 
 @lru_cache(maxsize=1024)
-def _field_selector(text: str, known: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) -> Match | None:
+def _field_selector(text: str, known: tuple[str, ...], aliases: tuple[tuple[str, str], ...], own: bool) -> Match | None:
     renamed = dict(aliases)
-    terms: list[tuple[tuple[str, ...], bool, str]] = []
+    terms: list[tuple[tuple[tuple[str, ...], ...], bool, str]] = []
     for term in _split_terms(text):
         field, negated, value = _term(term, text)
         field = renamed.get(field, field)
         if field not in COMMON_FIELDS and field not in known:
-            raise _unknown_field(field)
-        terms.append((tuple(field.split(".")), negated, value))
+            raise _unknown_field(field, own=own)
+        terms.append((_PATHS.get(field, (tuple(field.split(".")),)), negated, value))
     if not terms:
         return None
-    return lambda obj: all((_read(obj, path) == value) is not negated for path, negated, value in terms)
+    return lambda obj: all((_first(obj, paths) == value) is not negated for paths, negated, value in terms)
 
 
-def _unknown_field(field: str) -> Failure:
-    return bad_request(
-        f'Unable to find "{field}" that match label selector "", field selector: field label not supported: {field}'
-    )
+def _first(obj: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> str:
+    """Return the first of several fields that is set; a path that begins with ``=`` is a fixed value."""
+    for path in paths:
+        value = path[0][1:] if path[0].startswith("=") else _read(obj, path)
+        if value:
+            return value
+    return ""
+
+
+_PATHS: Final = {
+    "spec.hostNetwork": (("spec", "hostNetwork"), ("=false",)),
+    "spec.unschedulable": (("spec", "unschedulable"), ("=false",)),
+    "source": (("deprecatedSource", "component"), ("reportingController",)),
+}
+"""Fields that are not simply read where their name says."""
+
+
+def _unknown_field(field: str, *, own: bool) -> Failure:
+    if own:
+        return bad_request(f"field label not supported: {field}")
+    known = ", ".join(f'"{f}"' for f in COMMON_FIELDS)
+    return bad_request(f'"{field}" is not a known field selector: only {known}')
 
 
 def _split_terms(text: str) -> list[str]:
@@ -146,7 +166,7 @@ def _split_terms(text: str) -> list[str]:
 def _term(term: str, text: str) -> tuple[str, bool, str]:
     found = re.match(r"([^=!]+?)(!=|==|=)(.*)\Z", term, re.DOTALL)
     if found is None:
-        raise bad_request(f"invalid field selector: {text!r}; can't understand {term!r}")
+        raise bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
     value = re.sub(r"\\([\\,=])", r"\1", found[3])
     return found[1].strip(), found[2] == "!=", value
 

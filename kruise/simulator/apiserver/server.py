@@ -145,8 +145,9 @@ class ApiServer:
             answer = await route(call, self.registry, self.operations, self.reviews)
         except Failure as failure:
             call.code, call.reason = failure.code, failure.reason
-            return Answer(failure.code, failure.body(), failure.headers())
+            return Answer(failure.code, failure.body(), failure.headers(), warnings=tuple(call.warnings))
         call.code = answer.status
+        answer.warnings = tuple(call.warnings)
         return answer
 
     # What the server does by itself

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -25,9 +26,11 @@ import orjson
 from kruise.simulator.apiserver.failure import Failure, too_old
 from kruise.simulator.apiserver.frontend import Frontend
 from kruise.simulator.apiserver.listing import Filter
-from kruise.simulator.apiserver.representation import Form, encode
+from kruise.simulator.apiserver.representation import META, Form, encode
 from kruise.simulator.apiserver.resources import ResourceType
 from kruise.simulator.apiserver.storage import Commit, Compacted, Record
+from kruise.simulator.apiserver.tables import columns_of
+from kruise.simulator.apiserver.typed import FILLED, type_of
 
 Body = dict[str, Any]
 INITIAL_END: Final = "k8s.io/initial-events-end"
@@ -51,8 +54,16 @@ class Watch:
         initial_end: bool,
         bookmarks: bool,
         timeout: float,
+        wall: Callable[[], float] = lambda: 0.0,
+        include: str = "Metadata",
     ) -> None:
-        """*start* is the version after which events begin; ``None`` sends the state at the version *at* first."""
+        """*start* is the version after which events begin; ``None`` sends the state at the version *at* first.
+
+        *wall* and *include* are for tables: the time by which ages are told, and what rows carry.
+        """
+        self._wall = wall
+        self._include = include
+        self._columns = True
         self._info = info
         self._version = version
         self._form = form
@@ -156,19 +167,43 @@ class Watch:
             self._lines.append(self._event(b"DELETED", _stamped(commit.previous, commit.rv)))
 
     def _event(self, kind: bytes, record: Record) -> bytes:
-        body = encode(record, self._info, self._version, self._form)
+        if self._form == "table":
+            body = encode(
+                record,
+                self._info,
+                self._version,
+                self._form,
+                now=self._wall(),
+                include=self._include,
+                columns=self._columns,
+            )
+            self._columns = False  # a watch tells the columns once
+        else:
+            body = encode(record, self._info, self._version, self._form)
         return b'{"type":"' + kind + b'","object":' + body + b"}"
 
     def _bookmark(self, rv: int, annotations: Body | None) -> bytes:
-        metadata: Body = {"resourceVersion": str(rv), "creationTimestamp": None}
+        metadata: Body = {"resourceVersion": str(rv)}
         if annotations:
             metadata["annotations"] = annotations
         api_version, kind = self._info.api_version(self._version), self._info.kind
         if self._form == "partial":
             api_version, kind = "meta.k8s.io/v1", "PartialObjectMetadata"
         obj: Body = {"kind": kind, "apiVersion": api_version, "metadata": metadata}
-        if self._info.table == "pods" and self._form == "full":
-            obj |= {"spec": {"containers": None}, "status": {}}
+        if self._form == "full" and not self._info.custom:
+            obj |= FILLED.get(type_of("" if api_version == "v1" else self._info.group, kind), {})
+            if kind == "Pod":
+                obj["spec"] = {"containers": None}
+        elif self._form == "table":
+            row = {"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": metadata}}
+            obj = {
+                "kind": "Table",
+                "apiVersion": META,
+                "metadata": {"resourceVersion": str(rv)},
+                "columnDefinitions": columns_of(self._info, self._version) if self._columns else None,
+                "rows": [row],
+            }
+            self._columns = False
         return orjson.dumps({"type": "BOOKMARK", "object": obj})
 
     async def wait(self) -> bool:

@@ -39,11 +39,23 @@ def normal(seen: Any, namespace: str) -> Any:
 def _without(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {k: _without(v) for k, v in value.items() if k not in _DROPPED}
+        if kept.get("kind") == "Status" and isinstance(kept.get("details"), dict):
+            _sort_causes(kept)
         if str(kept.get("kind", "")).endswith(("List", "Table")) and isinstance(kept.get("metadata"), dict):
             # The version of a list is the whole server's: it says how busy others were.
             kept["metadata"].pop("resourceVersion", None)
         return kept
     return [_without(v) for v in value] if isinstance(value, list) else value
+
+
+def _sort_causes(status: dict[str, Any]) -> None:
+    """Sort what is wrong with an object: a real server walks its maps in an order of its own each time."""
+    causes = status["details"].get("causes") or []
+    causes.sort(key=lambda c: (c.get("field", ""), c.get("message", "")))
+    head, found, _ = status.get("message", "").partition(" is invalid: [")
+    if found:
+        texts = dict.fromkeys(f"{c['field']}: {c['message']}" if c.get("field") else c["message"] for c in causes)
+        status["message"] = f"{head} is invalid: [{', '.join(texts)}]"
 
 
 def _is_version(key: str, value: Any) -> bool:

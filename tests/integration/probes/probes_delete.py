@@ -52,6 +52,7 @@ async def delete_with_preconditions(w: World) -> Any:
             {"uid": uid, "resourceVersion": changed.version},
         )
         seen += [(await w.delete(plural, "a", {"preconditions": p})).refusal() for p in wanted]
+        seen.append({"versions": [f"rv:{rv}", f"rv:{changed.version}"]})
     return seen
 
 
@@ -369,9 +370,8 @@ async def node_that_becomes_ready_loses_its_taint(w: World) -> Any:
     await w.patch("strategic", "nodes", name, {"status": {"conditions": [ready]}}, "status")
     untainted = await w.until("nodes", name, lambda o: not o["spec"].get("taints"))
     await w.patch("strategic", "nodes", name, {"status": {"conditions": [{**ready, "status": "False"}]}}, "status")
-    tainted = await w.until("nodes", name, lambda o: len(o["spec"].get("taints") or ()) >= 1)
-    effects = sorted((t["key"], t["effect"]) for t in tainted["spec"]["taints"])
-    return [untainted["spec"], effects[:1]]
+    tainted = await w.until("nodes", name, lambda o: len(o["spec"].get("taints") or ()) >= 2)
+    return [untainted["spec"], sorted((t["key"], t["effect"]) for t in tainted["spec"]["taints"])]
 
 
 _NOW = "2024-01-01T00:00:00Z"

@@ -190,7 +190,11 @@ def deployment(w: World, name: str) -> dict[str, Any]:
 
 @probe
 async def strategic_patch_of_finalizers_and_owners(w: World) -> Any:
-    refs = [{"apiVersion": "v1", "kind": "ConfigMap", "name": n, "uid": f"{n}{_OTHER[1:]}"} for n in "12"]
+    owners = [await w.make("configmaps", w.body("configmaps", n)) for n in ("1", "2")]
+    refs = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": o["metadata"]["name"], "uid": o["metadata"]["uid"]}
+        for o in owners
+    ]
     await w.make("pods", w.pod("a", meta={"finalizers": ["example.com/a"], "ownerReferences": refs}))
     one = await w.patch("strategic", "pods", "a", {"metadata": {"finalizers": ["example.com/b"]}})
     delete = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/a"]}}
@@ -256,18 +260,19 @@ async def strategic_patch_of_a_custom_object(w: World) -> Any:
 
 
 @probe
-async def strategic_patch_of_a_controller_revision(w: World) -> Any:
-    data = {"spec": {"b": 1, "a": "<x>"}}
-    await w.make("controllerrevisions", w.body("controllerrevisions", "a", revision=1, data=data))
-    await w.make("controllerrevisions", w.body("controllerrevisions", "b", revision=1, data={"spec": {"a": 1}}))
+async def patches_of_controller_revisions(w: World) -> Any:
+    # The data is compared as it was written: sorted, compact, escaped as Go escapes.
+    forms = {"canonical": '{"a":1,"b":2}', "unsorted": '{"b":1,"a":2}', "spaced": '{"a": 1}', "plain": '{"a":"<"}'}
     label = {"metadata": {"labels": {"a": "b"}}}
-    seen = [
-        (await w.patch(kind, "controllerrevisions", name, label)).brief()
-        for kind, name in (("merge", "a"), ("strategic", "b"))
-    ]
-    changed = await w.patch("merge", "controllerrevisions", "a", {"data": {"spec": {"a": 2}}})
-    revision = await w.patch("merge", "controllerrevisions", "a", {"revision": 4})
-    return [*seen, changed.brief(), revision.brief()]
+    seen = []
+    for name, data in forms.items():
+        for kind in ("merge", "strategic"):
+            meta = f'"apiVersion":"apps/v1","kind":"ControllerRevision","metadata":{{"name":"{name}-{kind}"}}'
+            await w.ask("POST", w.path("controllerrevisions"), f'{{{meta},"revision":1,"data":{data}}}')
+            seen.append((name, kind, (await w.patch(kind, "controllerrevisions", f"{name}-{kind}", label)).brief()))
+    changed = await w.patch("merge", "controllerrevisions", "canonical-merge", {"data": {"a": 2}})
+    revision = await w.patch("merge", "controllerrevisions", "canonical-merge", {"revision": 4})
+    return [*seen, changed.brief(), revision.obj["revision"], revision.obj["data"]]
 
 
 @probe

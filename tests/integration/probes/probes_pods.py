@@ -269,12 +269,15 @@ async def eviction_minds_the_budget(w: World) -> Any:
 
 @acted
 async def quota_refuses_what_is_over_it(w: World) -> Any:
-    await w.make("resourcequotas", w.body("resourcequotas", "q", spec={"hard": {"pods": "1", "count/configmaps": "2"}}))
+    await w.make(
+        "resourcequotas",
+        w.body("resourcequotas", "q", spec={"hard": {"pods": "1", "count/leases.coordination.k8s.io": "1"}}),
+    )
     await w.until("resourcequotas", "q", lambda o: len((o.get("status") or {}).get("used") or {}) == 2)
     await w.make("pods", w.pod("a"))
     refused = await w.post("pods", w.pod("b"))
-    await w.post("configmaps", w.body("configmaps", "a"))
-    over = await w.post("configmaps", w.body("configmaps", "b"))
+    await w.make("leases", w.body("leases", "a"))
+    over = await w.post("leases", w.body("leases", "b"))
     status = (await w.read("resourcequotas", "q")).obj["status"]
     return [refused.seen(), over.code, status["hard"], status["used"]["pods"]]
 

@@ -134,7 +134,8 @@ def test_tst1_pod_status_patch_changes_labels_annotations_and_conditions_togethe
     )
     assert after["metadata"]["labels"] == {"l": "1"}
     assert after["metadata"]["annotations"] == {"a": "1"}
-    assert after["status"]["conditions"] == [{"type": "Ready", "status": "True"}]
+    times = {"lastProbeTime": None, "lastTransitionTime": None}
+    assert after["status"]["conditions"] == [{"type": "Ready", "status": "True", **times}]
     assert len(after["metadata"]["ownerReferences"]) == 1
     assert "nodeName" not in after["spec"]
 
@@ -230,9 +231,9 @@ def event(**fields):
     ("fields", "field"),
     [
         ({"action": ""}, "action"),
-        ({"note": "x" * 1025}, "note"),
+        ({"note": "x" * 1025}, "message"),
         ({"series": {"count": 1, "lastObservedTime": "2026-01-01T00:00:00.000000Z"}}, "series.count"),
-        ({"deprecatedSource": {"component": "x"}}, "deprecatedSource"),
+        ({"deprecatedSource": {"component": "x"}}, "source"),
         ({"type": "Odd"}, "type"),
         ({"reportingInstance": ""}, "reportingInstance"),
     ],
@@ -274,7 +275,7 @@ def test_tst1_wrong_paths_and_verbs(server):
 def test_tst1_bodies_that_are_no_objects(server):
     path = "/api/v1/namespaces/default/pods"
     failure(400, "BadRequest", server.do, "POST", path, [1])
-    failure(400, "BadRequest", server.do, "POST", path, {"metadata": {"name": "a"}})
+    failure(422, "Invalid", server.do, "POST", path, {"metadata": {"name": "a"}})  # it is a pod, without containers
     failure(400, "BadRequest", server.do, "POST", path, {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "a"}})
     failure(413, "RequestEntityTooLarge", server.do, "POST", path, {"x": "y" * (3 << 20)})
     failure(422, "Invalid", server.create, "pods", pod("Not_A_Name"))
@@ -303,7 +304,7 @@ def test_tst1_partial_metadata_on_reads_and_writes(server):
 def test_tst1_tables(server):
     server.create("pods", pod("a"))
     table = server.do("GET", "/api/v1/namespaces/default/pods", accept="application/json;as=Table;v=v1;g=meta.k8s.io")
-    assert table["kind"] == "Table" and table["rows"][0]["cells"] == ["a", "0s"]
+    assert table["kind"] == "Table" and table["rows"][0]["cells"][:5] == ["a", "0/1", "Pending", "0", "0s"]
     failure(406, "NotAcceptable", server.do, "GET", "/api/v1/pods", accept="application/yaml")
 
 
@@ -326,7 +327,9 @@ def test_tst1_discovery(server):
 
 
 def test_tst1_scale(server):
-    server.create("statefulsets.apps", {"metadata": {"name": "s"}, "spec": {"replicas": 3}})
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}
+    spec = {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "serviceName": "s", "template": template}
+    server.create("statefulsets.apps", {"metadata": {"name": "s"}, "spec": spec})
     path = "/apis/apps/v1/namespaces/default/statefulsets/s/scale"
     assert server.do("GET", path)["spec"] == {"replicas": 3}
     merge = "application/merge-patch+json"
@@ -342,7 +345,8 @@ def test_tst1_reviews_answer_from_what_the_test_states(server):
     server.reviews.allows = lambda spec: spec.get("user") == "prometheus"
     path = "/apis/authentication.k8s.io/v1/tokenreviews"
     assert server.do("POST", path, {"kind": "TokenReview", "spec": {"token": "good"}})["status"]["authenticated"]
-    assert not server.do("POST", path, {"kind": "TokenReview", "spec": {"token": "bad"}})["status"]["authenticated"]
+    bad = server.do("POST", path, {"kind": "TokenReview", "spec": {"token": "bad"}})
+    assert not bad["status"].get("authenticated")
     path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
     assert not server.do("POST", path, {"kind": "SubjectAccessReview", "spec": {"user": "x"}})["status"]["allowed"]
 
