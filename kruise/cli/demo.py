@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from typing import Any, Final
@@ -82,6 +83,9 @@ async def run(args: argparse.Namespace) -> int:
                 return NOT_SHOWN
             except Interrupted:
                 return INTERRUPTED
+            except BrokenPipeError:
+                _drop_output()
+                return NOT_SHOWN
     except BaseExceptionGroup as group:
         raise _first(group) from None
     finally:
@@ -89,6 +93,13 @@ async def run(args: argparse.Namespace) -> int:
         for number in signals:
             loop.remove_signal_handler(number)
     return DONE if right else NOT_SHOWN
+
+
+def _drop_output() -> None:
+    """Write to nowhere from now on: whoever read the lines is gone, and Python flushes once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _first(raised: BaseException) -> BaseException:

@@ -50,7 +50,7 @@ def figures(
     # Two for the beginning and the end, and at most two a second while counts move; one for a second that began.
     patches = 2 + 2 * (math.ceil(running) + 1)
     renewals = 4 + math.ceil(alive / 2)
-    budget = 2.0 + 0.05 * nodes
+    budget = 2.0 + 0.01 * nodes
     return [
         _exact("pods created", created, nodes, "one for each node"),
         _at_most("status patches", patched, patches, "2, and 2 a second while counts move"),

@@ -142,6 +142,17 @@ def test_ctrl_c_before_the_end_stops_cleanly(tmp_path: Path, number: int) -> Non
     assert "completed" not in out
 
 
+def test_a_reader_that_goes_away_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    with started(tmp_path, *FASTER) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(30) == 1
+        process.stdout = None
+
+
 async def test_keep_leaves_the_cluster_to_kubectl_until_ctrl_c(tmp_path: Path) -> None:
     with started(tmp_path, *FASTER, "--keep") as process:
         out = await asyncio.to_thread(_until, process, "Ctrl-C here ends it.")

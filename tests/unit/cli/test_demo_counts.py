@@ -96,7 +96,7 @@ def test_a_dry_run_is_no_write() -> None:
 
 def test_no_reconcile_and_too_much_cpu_are_seen() -> None:
     assert wrong(reconciles=0) == ["reconciles, says /metrics"]
-    assert wrong(cpu=2.31) == ["CPU seconds of the manager"]
+    assert wrong(cpu=2.07) == ["CPU seconds of the manager"]
 
 
 def test_the_lines_say_what_is_wrong() -> None:
