@@ -291,11 +291,12 @@ class Client(Reader):
             there = False
             log.debug("already gone", resource=str(resource), namespace=key.namespace, name=key.name)
         else:
-            version = self._lingering(resource, obj, answer.body)
+            version = self._lingering(obj, answer.body)
         self._report(Write("delete", resource, key, obj.uid, version))
         return there
 
-    def _lingering(self, resource: Resource[Any], obj: Object, body: bytes) -> str:
+    @staticmethod
+    def _lingering(obj: Object, body: bytes) -> str:
         """Return the version of an object whose deletion has begun and not ended; ``""`` when it is gone.
 
         A pod has a grace period, and a finalizer may hold any object: to have seen that it is going is enough to plan

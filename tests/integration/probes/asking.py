@@ -285,7 +285,7 @@ class World:
         """Wait until the object is gone."""
         async with asyncio.timeout(seconds):
             while (await self.read(plural, name)).code != 404:
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 - another server's state
+                await asyncio.sleep(0.02)
         return True
 
     # Around a probe

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from kruise.runtime.clock import Random
 from kruise.simulator.apiserver import ApiServer, Failure
 from kruise.simulator.apiserver.patch import json_patch, merge
-from kruise.simulator.apiserver.table_pods import age
 from kruise.simulator.apiserver.resources import version_priority
 from kruise.simulator.apiserver.selectors import field_selector, label_selector
 from kruise.simulator.apiserver.strategic import strategic_merge
+from kruise.simulator.apiserver.table_pods import age
 
 STRATEGIC = "application/strategic-merge-patch+json"
 
