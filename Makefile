@@ -84,6 +84,11 @@ test-e2e: venv ## Tests on the real control plane (builds it once per machine; n
 	$(PY) -m hack.cluster build
 	$(PY) -m pytest -q tests/integration tests/e2e $(ARGS)
 
+N ?= 200
+.PHONY: simulate
+simulate: venv ## Seeded faults against the production manager: N=5000, SEED=7 or REPLAY=file
+	$(PY) -m hack.simulate $(if $(REPLAY),--replay $(REPLAY),$(if $(SEED),--seed $(SEED),--count $(N))) $(ARGS)
+
 .PHONY: check
 check: lint types verify test test-e2e ## Everything that CI runs
 

@@ -1,0 +1,91 @@
+"""Many scenarios, and what came of them.
+
+Purpose: run a list of seeds one after the other, some of them twice, and add up what a report says.
+
+Guarantees:
+
+* CLK4: each seed in ``twice`` is run again and must have the same digest; a difference is a failure of its own.
+* A failed scenario becomes an artefact that replays it; the others go on.
+
+What this does not do: it measures no real time and starts no process; whoever runs it does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from kruise.simulator.faults import CLASS_OF
+from kruise.simulator.scenario import Result, run_seed
+from kruise.simulator.scenario_world import Product
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a campaign has seen."""
+
+    scenarios: int = 0
+    survived: int = 0
+    virtual_seconds: float = 0.0
+    steps: int = 0
+    writes: int = 0
+    doubled: int = 0
+    identical: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    """Fault -> in how many scenarios it struck."""
+    workloads: Counter[str] = field(default_factory=Counter)
+    failures: list[Result] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """Count one result."""
+        self.scenarios += 1
+        self.survived += result.survived
+        self.virtual_seconds += result.seconds
+        self.steps += result.steps
+        self.writes += result.writes
+        self.faults.update(dict.fromkeys(result.struck, 1))
+        self.workloads[result.workload] += 1
+        if not result.survived:
+            self.failures.append(result)
+
+    def compare(self, result: Result, digest: str) -> None:
+        """Count a second run of *result* with its *digest*."""
+        self.doubled += 1
+        self.identical += result.digest == digest
+
+    def classes(self) -> list[str]:
+        """Return the classes of the faults that struck."""
+        names = {fault.value: cls for fault, cls in CLASS_OF.items()}
+        return sorted({names[fault] for fault in self.faults})
+
+    def summary(self) -> str:
+        """Return what can be said, in a few lines."""
+        kinds = len(self.faults)
+        lines = [
+            f"{self.survived}/{self.scenarios} scenarios survived, {len(self.failures)} failed",
+            f"{len(self.workloads)} workloads, {kinds} kinds of faults of the classes {', '.join(self.classes())}",
+            f"{self.writes} numbered writes, {self.steps} callbacks, {self.virtual_seconds:.0f} virtual seconds",
+            f"{self.identical}/{self.doubled} double runs byte-identical",
+        ]
+        return "\n".join(lines)
+
+
+def run_campaign(
+    product: Product,
+    seeds: Iterable[int],
+    *,
+    twice: Collection[int] = (),
+    workload: str = "",
+    done: Callable[[Result], None] | None = None,
+) -> Tally:
+    """Run *seeds*, and tell *done* of each."""
+    tally = Tally()
+    for seed in seeds:
+        result = run_seed(product, seed, workload=workload)
+        tally.add(result)
+        if seed in twice:
+            tally.compare(result, run_seed(product, seed, workload=workload).digest)
+        if done is not None:
+            done(result)
+    return tally

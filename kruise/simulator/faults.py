@@ -1,0 +1,571 @@
+"""What can go wrong between a manager and its API server, as a plan that can be drawn, stored and replayed.
+
+Purpose: one value says which fault strikes where, and one interceptor, at the place that every request and every stream
+chunk passes, lets it strike.
+
+Guarantees:
+
+* TST2, TST5: every write of a workload that a manager sends has an ordinal, and so have every line of its watches,
+  every watch that it opens and every page that it lists. A plan maps ordinals to faults: a run is its plan and its
+  tape.
+* The classes are those of ``reliability.md`` 4: F1 crashes around a write, F2 and F5 old, late, doubled and replayed
+  views, F4 a change between read and write, F6 broken watches and lists, F7 a process that stands still, F9 an API that
+  refuses, loses or delays.
+* After :meth:`Injector.heal` nothing goes wrong any more.
+
+What this does not do: events of one stream never overtake each other. The order of a watch is the API server's promise;
+a client that would survive its breach could trust nothing at all.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+import orjson
+
+from kruise.runtime.clock import Clock
+from kruise.runtime.errors import Reset
+from kruise.runtime.testing.tape import Tape
+from kruise.simulator.apiserver.call import Answer, Call
+from kruise.simulator.apiserver.failure import (
+    Failure,
+    conflict,
+    expired,
+    internal,
+    invalid,
+    invalid_value,
+    not_found,
+    too_large_version,
+    too_many_requests,
+    too_old,
+)
+from kruise.simulator.apiserver.intercept import Chunk, Interceptor, Proceed
+from kruise.simulator.apiserver.watch import INITIAL_END, error_line
+
+T = TypeVar("T")
+
+LEASES: Final = "leases.coordination.k8s.io"
+EVENTS: Final = ("events", "events.events.k8s.io")
+FOREVER: Final = float("inf")
+
+
+class OnWrite(enum.StrEnum):
+    """What happens to a write."""
+
+    CRASH_BEFORE = "crash-before-send"
+    CRASH_COMMITTED = "crash-after-commit"
+    CRASH_ANSWERED = "crash-after-response"
+    TOUCH = "touched-in-between"
+    """The user changes the object between the read and the write."""
+    PAUSE = "paused-on-the-way"
+    """The process stands still, with the write on its way."""
+    CONFLICT = "409"
+    INVALID = "422"
+    FORBIDDEN = "403"
+    MISSING = "404"
+    """The namespace is said to be gone. Said of creations only: of a deletion it would be a lie."""
+    THROTTLED = "429"
+    INTERNAL = "500"
+    UNAVAILABLE = "503"
+    TIMEOUT_APPLIED = "504-applied"
+    TIMEOUT_LOST = "504-lost"
+    RESET_BEFORE = "reset-before-apply"
+    RESET_AFTER = "reset-after-apply"
+    LATE = "reset-and-applied-late"
+    """The connection breaks, and seconds later the write lands all the same."""
+    HANGS = "200-after-60s"
+    TRUNCATED = "truncated-body"
+
+
+class OnChunk(enum.StrEnum):
+    """What happens to a line of a watch."""
+
+    TWICE = "doubled"
+    REPLAY = "replayed"
+    """The line comes, and an older one of the same watch after it."""
+    DELAY = "delayed"
+    EOF = "eof"
+    HALF = "half-line"
+    GARBAGE = "garbage"
+    STALL = "silent-stall"
+    GONE = "410-event"
+    ERROR = "500-event"
+
+
+class OnOpen(enum.StrEnum):
+    """What a watch meets when it is opened."""
+
+    GONE = "410-on-open"
+    THROTTLED = "429-on-open"
+    INTERNAL = "500-on-open"
+    TOO_LARGE = "too-large-version"
+    RESET = "reset-on-open"
+    UNSUPPORTED = "no-streaming-list"
+    """Answered to a streaming list; any other watch meets 500."""
+
+
+class OnList(enum.StrEnum):
+    """What happens to a page of a list."""
+
+    GONE = "410-on-page"
+    """From the second page on; the first one meets 500."""
+    THROTTLED = "429-on-list"
+    INTERNAL = "500-on-list"
+    RESET = "reset-on-list"
+    TRUNCATED = "truncated-list"
+
+
+class View(enum.StrEnum):
+    """Which API server a new process talks to."""
+
+    FRESH = "fresh"
+    LAGGING = "lagging"
+    FROZEN = "frozen"
+    """Its watch cache stands still at an old version, for a while."""
+
+
+class OnTime(enum.StrEnum):
+    """What happens to the leader at a moment, whatever it does."""
+
+    CRASH = "leader-crash"
+    PAUSE = "leader-paused"
+    NO_LEASE = "lease-outage"
+
+
+_AROUND: Final = {
+    OnWrite.CRASH_BEFORE: "F1",
+    OnWrite.CRASH_COMMITTED: "F1",
+    OnWrite.CRASH_ANSWERED: "F1",
+    OnWrite.TOUCH: "F4",
+    OnWrite.PAUSE: "F7",
+}
+CLASS_OF: Final[Mapping[enum.StrEnum, str]] = {
+    **{one: _AROUND.get(one, "F9") for one in OnWrite},
+    OnTime.CRASH: "F1",
+    OnTime.PAUSE: "F7",
+    OnTime.NO_LEASE: "F7",
+    **dict.fromkeys((OnChunk.TWICE, OnChunk.REPLAY, OnChunk.DELAY), "F5"),
+    **dict.fromkeys((View.LAGGING, View.FROZEN), "F2"),
+    **dict.fromkeys(
+        (OnChunk.EOF, OnChunk.HALF, OnChunk.GARBAGE, OnChunk.STALL, OnChunk.GONE, OnChunk.ERROR, *OnOpen, *OnList), "F6"
+    ),
+}
+"""The class of each fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All faults of one run. Times are virtual seconds from the start of the workload."""
+
+    replicas: int = 1
+    shuffled: bool = False
+    """Callbacks run in an order drawn from the tape, instead of first come, first served."""
+    jitter: bool = False
+    """Requests take a drawn time."""
+    writes: Mapping[int, OnWrite] = field(default_factory=dict)
+    chunks: Mapping[int, OnChunk] = field(default_factory=dict)
+    opens: Mapping[int, OnOpen] = field(default_factory=dict)
+    lists: Mapping[int, OnList] = field(default_factory=dict)
+    views: tuple[View, ...] = ()
+    """The view of each new process in turn; when they are used up, the fresh one."""
+    lag: float = 0.2
+    """By how much the lagging API server is late, in seconds."""
+    frozen_at: int = 0
+    """How many versions before the newest the frozen one stands still."""
+    frozen_for: float = 20.0
+    crashes: tuple[float, ...] = ()
+    """When the leader crashes, whatever it does."""
+    pauses: tuple[tuple[float, float], ...] = ()
+    """When the leader stands still, and for how long."""
+    lease_outages: tuple[tuple[float, float], ...] = ()
+    """When no request for the lease gets through, and for how long."""
+    pause: float = 2.0
+    """Seconds of a pause that strikes a write."""
+    late: float = 1.0
+    """Seconds after which a write lands that was given up."""
+    page: int = 0
+    """How many objects a page has at most; 0 leaves it to the client."""
+    bookmarks: bool = True
+    streams: bool = True
+    """Streaming lists are served."""
+
+    def staleness(self) -> float:
+        """Return by how many seconds a view may be older than usual, or a decision older than its write.
+
+        No write can be conditional on another object, so that long a decision may rest on what is over. A watch that
+        is silent is noticed after 70 s; without bookmarks only its own end tells.
+        """
+        chunks, views = list(self.chunks.values()), self.views
+        pauses = [self.pause * sum(w is OnWrite.PAUSE for w in self.writes.values()), *(s for _, s in self.pauses)]
+        parts = (
+            sum(pauses),
+            self.lag if View.LAGGING in views else 0.0,
+            self.frozen_for + 35.0 if View.FROZEN in views else 0.0,
+            9.0 * chunks.count(OnChunk.DELAY),
+            (80.0 if self.bookmarks else 620.0) * chunks.count(OnChunk.STALL),
+            30.0 if self.opens or self.lists or set(chunks) - {OnChunk.TWICE, OnChunk.REPLAY, OnChunk.DELAY} else 0.0,
+            1.0 if self.jitter else 0.0,
+            self.late if OnWrite.LATE in self.writes.values() else 0.0,
+            # The pass goes on when the client has given up, on the view with which it began.
+            30.0 * sum(w is OnWrite.HANGS for w in self.writes.values()),
+        )
+        return sum(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON."""
+        plain: dict[str, Any] = orjson.loads(msgspec.json.encode(self))
+        return plain
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Plan:
+        """Return the plan of :meth:`to_json`. Raises msgspec.ValidationError."""
+        return msgspec.convert(raw, cls, strict=False)
+
+
+NO_FAULT: Final = Plan()
+
+
+def draw_plan(tape: Tape, *, writes: int) -> Plan:
+    """Draw a plan: a random subset of the classes, and a few faults of each. *writes* is what a run writes, roughly."""
+    picked = [tape.chance(500) for _ in range(7)]
+    if not any(picked):
+        picked[tape.draw(len(picked))] = True
+    crash, stale, order, broken, still, api, lease = picked
+    on_write: dict[int, OnWrite] = {}
+    if api:
+        refused = [one for one in OnWrite if CLASS_OF[one] in ("F9", "F4")]
+        for _ in range(1 + tape.draw(4)):
+            kind, at = tape.pick(refused), tape.draw(writes)
+            # Some faults last: a server that is away is away for several requests.
+            for ordinal in range(at, at + tape.pick((1, 1, 1, 2, 5))):
+                on_write[ordinal] = kind
+    if still and tape.chance(500):
+        on_write[tape.draw(writes)] = OnWrite.PAUSE
+    if crash:
+        crashes = (OnWrite.CRASH_BEFORE, OnWrite.CRASH_COMMITTED, OnWrite.CRASH_ANSWERED)
+        for _ in range(1 + tape.draw(3)):
+            on_write[tape.draw(writes)] = tape.pick(crashes)
+    on_chunk: dict[int, OnChunk] = {}
+    if order:
+        mild = (OnChunk.TWICE, OnChunk.REPLAY, OnChunk.DELAY, OnChunk.DELAY)
+        on_chunk |= {tape.draw(12 * writes): tape.pick(mild) for _ in range(2 + tape.draw(8))}
+    if broken:
+        hard = (OnChunk.EOF, OnChunk.HALF, OnChunk.GARBAGE, OnChunk.STALL, OnChunk.GONE, OnChunk.ERROR)
+        on_chunk |= {tape.draw(12 * writes): tape.pick(hard) for _ in range(1 + tape.draw(4))}
+    if crash or still or lease:
+        # A process that ends forgets that a write of it may still land, and no server can make the limit of a job a
+        # condition of a creation: B4 then holds for what a process knows, and this would break it by design.
+        on_write = {at: OnWrite.RESET_AFTER if kind is OnWrite.LATE else kind for at, kind in on_write.items()}
+    views: tuple[View, ...] = ()
+    if stale:
+        views = tuple(tape.pick(list(View)) for _ in range(4))
+    timed = crash and tape.chance(400)
+    return Plan(
+        replicas=tape.pick((1, 1, 2, 2, 3)),
+        shuffled=tape.chance(700),
+        jitter=tape.chance(500),
+        writes=dict(sorted(on_write.items())),
+        chunks=dict(sorted(on_chunk.items())),
+        opens={tape.draw(16): tape.pick(list(OnOpen)) for _ in range(1 + tape.draw(3))} if broken else {},
+        lists={tape.draw(12): tape.pick(list(OnList)) for _ in range(1 + tape.draw(3))} if broken else {},
+        views=views,
+        lag=tape.pick((0.05, 0.5, 3.0)),
+        frozen_at=tape.pick((0, 1, 3, 8, 20, 60)),
+        frozen_for=tape.pick((1.0, 6.0, 25.0)),
+        crashes=tuple(sorted(_moment(tape) for _ in range(1 + tape.draw(2)))) if timed else (),
+        pauses=((_moment(tape), tape.pick((0.25, 1.0, 5.0, 30.0))),) if still and tape.chance(700) else (),
+        lease_outages=((_moment(tape), tape.pick((1.0, 6.0, 20.0))),) if lease else (),
+        pause=tape.pick((0.25, 2.0, 5.0, 30.0)),
+        late=tape.pick((0.1, 1.0, 4.0)),
+        page=tape.pick((0, 1, 2)) if broken else 0,
+        bookmarks=not (broken and tape.chance(200)),
+        streams=not ((broken or stale) and tape.chance(400)),
+    )
+
+
+def _moment(tape: Tape) -> float:
+    return tape.draw(400) / 10
+
+
+class Victims(Protocol):
+    """What the injector can do to the processes of a run."""
+
+    def is_ours(self, actor: str) -> bool:
+        """Tell whether a request comes from a manager."""
+        ...
+
+    def crash(self, actor: str) -> None:
+        """Let the process end as SIGKILL does."""
+        ...
+
+    def crash_with_answer(self, actor: str) -> None:
+        """Let the process end when it has the answer to the request that is under way."""
+        ...
+
+    def pause(self, actor: str, seconds: float) -> None:
+        """Let the process stand still."""
+        ...
+
+    def touch(self, call: Call) -> None:
+        """Let the user change the object of *call*."""
+        ...
+
+    def later(self, seconds: float, do: Callable[[], Awaitable[object]]) -> None:
+        """Do something by and by, whatever happens to the process that asked."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Write what happened into the history."""
+        ...
+
+
+class Injector(Interceptor):
+    """Lets the faults of a plan strike."""
+
+    def __init__(self, plan: Plan, tape: Tape, clock: Clock, victims: Victims) -> None:
+        self.plan = plan
+        self.struck: dict[str, int] = {}
+        """How often each fault struck."""
+        self.on_write: Callable[[Call], None] | None = None
+        """Called before each numbered write, for workloads whose user reacts to one."""
+        self.lease_down = False
+        self._tape = tape
+        self._clock = clock
+        self._victims = victims
+        self._healed = False
+        self._writes = self._chunks = self._opens = self._lists = 0
+        self._before: dict[int, deque[bytes]] = {}
+
+    def heal(self) -> None:
+        """Let nothing go wrong any more."""
+        self._healed = True
+
+    def strike(self, fault: enum.StrEnum, where: str) -> None:
+        """Note that *fault* strikes."""
+        self.struck[fault.value] = self.struck.get(fault.value, 0) + 1
+        self._victims.note(f"{CLASS_OF.get(fault, '')} {fault.value}: {where}")
+
+    @property
+    def healed(self) -> bool:
+        """Whether the time of faults is over."""
+        return self._healed
+
+    @property
+    def writes(self) -> int:
+        """How many writes were numbered so far."""
+        return self._writes
+
+    async def request(self, call: Call, proceed: Proceed) -> Answer:
+        if not self._victims.is_ours(call.actor):
+            return await proceed()
+        if call.writes:
+            self._decode(call)
+        if call.writes and call.resource not in EVENTS and call.resource != LEASES:
+            return await self._write(call, proceed)
+        if self._healed:
+            return await proceed()
+        if call.resource == LEASES and self.lease_down:
+            raise Reset(f"{call.method} {call.path}: the lease cannot be reached")
+        if call.verb == "watch":
+            return await self._open(call, proceed)
+        if call.verb == "list":
+            return await self._list(call, proceed)
+        await self._travel()
+        return await proceed()
+
+    async def _travel(self) -> None:
+        if self.plan.jitter and not self._healed:
+            seconds = self._tape.pick((0.0, 0.0, 0.0, 0.003, 0.02, 0.2, 1.0))
+            if seconds:
+                await self._clock.sleep(seconds)
+
+    # Writes.
+
+    async def _write(self, call: Call, proceed: Proceed) -> Answer:
+        ordinal = self._writes
+        self._writes += 1
+        if self.on_write is not None:
+            self.on_write(call)
+        if self._healed:
+            return await proceed()
+        await self._travel()
+        fault = self.plan.writes.get(ordinal)
+        if fault is None or self.healed or (fault is OnWrite.MISSING and call.verb != "create"):
+            return await proceed()
+        self.strike(fault, f"write {ordinal}, {call.verb} {call.resource} {call.key} by {call.actor}")
+        refusal = _refusal(fault, call)
+        if refusal is not None:
+            return _refused(call, refusal)
+        return await self._lost(fault, call, proceed)
+
+    async def _lost(self, fault: OnWrite, call: Call, proceed: Proceed) -> Answer:
+        """Do *fault*, which is more than a refusal."""
+        victims = self._victims
+        where = f"{call.method} {call.path}"
+        match fault:
+            case OnWrite.CRASH_BEFORE:
+                victims.crash(call.actor)
+                raise Reset(f"{where}: the process died")
+            case OnWrite.CRASH_COMMITTED:
+                await proceed()
+                victims.crash(call.actor)
+                raise Reset(f"{where}: the process died")
+            case OnWrite.CRASH_ANSWERED:
+                victims.crash_with_answer(call.actor)
+                return await proceed()
+            case OnWrite.TOUCH:
+                victims.touch(call)
+                return await proceed()
+            case OnWrite.PAUSE:
+                victims.pause(call.actor, self.plan.pause)
+                await self._clock.sleep(0)
+                return await proceed()
+            case OnWrite.TIMEOUT_APPLIED:
+                await proceed()
+                return _refused(
+                    call, Failure(504, "Timeout", "Timeout: request did not complete within the time limit")
+                )
+            case OnWrite.RESET_AFTER:
+                await proceed()
+                raise Reset(f"{where}: the connection broke")
+            case OnWrite.LATE:
+                victims.later(self.plan.late, proceed)
+                raise Reset(f"{where}: the connection broke")
+            case OnWrite.HANGS:
+                answer = await proceed()
+                await self._clock.sleep(60.0)
+                return answer
+            case OnWrite.TRUNCATED:
+                answer = await proceed()
+                return Answer(answer.status, answer.body[: len(answer.body) // 2], answer.headers)
+        raise Reset(f"{where}: the connection broke")
+
+    @staticmethod
+    def _decode(call: Call) -> None:
+        """Let the checkers see a request that may never be looked at by the server."""
+        if call.document is None:
+            call.document = orjson.loads(call.body or b"null")
+
+    # Reads.
+
+    async def _open(self, call: Call, proceed: Proceed) -> Answer:
+        ordinal = self._opens
+        self._opens += 1
+        await self._travel()
+        if "sendInitialEvents" in call.query and not self.plan.streams and not self._healed:
+            return _refused(call, _no_streams())
+        fault = self.plan.opens.get(ordinal)
+        if fault is None or self._healed:
+            return await proceed()
+        self.strike(fault, f"watch {ordinal} of {call.resource} by {call.actor}")
+        match fault:
+            case OnOpen.GONE:
+                return _refused(call, expired("too old resource version: 1 (2)"))
+            case OnOpen.THROTTLED:
+                return _refused(call, too_many_requests())
+            case OnOpen.TOO_LARGE:
+                return _refused(call, too_large_version(2, 1))
+            case OnOpen.RESET:
+                raise Reset(f"{call.method} {call.path}: the connection broke")
+            case OnOpen.UNSUPPORTED if "sendInitialEvents" in call.query:
+                return _refused(call, _no_streams())
+        return _refused(call, internal("on purpose"))
+
+    async def _list(self, call: Call, proceed: Proceed) -> Answer:
+        ordinal = self._lists
+        self._lists += 1
+        if self.plan.page and "limit" in call.query:
+            # A server may always return fewer objects than it is asked for.
+            call.query["limit"] = str(self.plan.page)
+        await self._travel()
+        fault = self.plan.lists.get(ordinal)
+        if fault is None or self._healed:
+            return await proceed()
+        self.strike(fault, f"list {ordinal} of {call.resource} by {call.actor}")
+        match fault:
+            case OnList.GONE if "continue" in call.query:
+                return _refused(call, expired("The provided continue parameter is too old"))
+            case OnList.THROTTLED:
+                return _refused(call, too_many_requests())
+            case OnList.RESET:
+                raise Reset(f"{call.method} {call.path}: the connection broke")
+            case OnList.TRUNCATED:
+                answer = await proceed()
+                return Answer(answer.status, answer.body[: len(answer.body) // 2], answer.headers)
+        return _refused(call, internal("on purpose"))
+
+    # Chunks.
+
+    def chunk(self, call: Call, line: bytes) -> Chunk:
+        if self._healed or not self._victims.is_ours(call.actor):
+            return Chunk((line,))
+        if line.startswith(b'{"type":"BOOKMARK"') and not self.plan.bookmarks and INITIAL_END.encode() not in line:
+            return Chunk()
+        ordinal = self._chunks
+        self._chunks += 1
+        before = self._before.setdefault(call.ordinal, deque(maxlen=4))
+        fault = self.plan.chunks.get(ordinal)
+        verdict = Chunk((line,)) if fault is None else self._bend(fault, ordinal, call, line, before)
+        if b'"BOOKMARK"' not in line[:20]:
+            before.append(line)
+        return verdict
+
+    def _bend(self, fault: OnChunk, ordinal: int, call: Call, line: bytes, before: deque[bytes]) -> Chunk:
+        self.strike(fault, f"line {ordinal} of a watch of {call.resource} by {call.actor}")
+        match fault:
+            case OnChunk.TWICE:
+                return Chunk((line, line))
+            case OnChunk.REPLAY:
+                return Chunk((line, before[0]) if before else (line, line))
+            case OnChunk.DELAY:
+                return Chunk((line,), after=self._tape.pick((0.05, 0.6, 3.0, 9.0)))
+            case OnChunk.EOF:
+                return Chunk(end=True)
+            case OnChunk.HALF:
+                return Chunk(half=line[: len(line) // 2])
+            case OnChunk.GARBAGE:
+                return Chunk((b'{"type":"MODI\xff',))
+            case OnChunk.STALL:
+                return Chunk(after=FOREVER)
+            case OnChunk.GONE:
+                return Chunk((error_line(too_old(1, 2)),), end=True)
+        return Chunk((error_line(internal("on purpose")),), end=True)
+
+
+def _refusal(fault: OnWrite, call: Call) -> Failure | None:
+    """Return what the server says when it refuses without having done anything."""
+    info = call.info
+    plural, group, kind = (info.plural, info.group, info.kind) if info is not None else ("", "", "")
+    match fault:
+        case OnWrite.CONFLICT:
+            return conflict(plural, group, call.name)
+        case OnWrite.INVALID:
+            return invalid(kind, group, call.name, invalid_value("metadata.uid", "x", "field is immutable"))
+        case OnWrite.FORBIDDEN:
+            return Failure(403, "Forbidden", f'{plural} "{call.name}" is forbidden: not today')
+        case OnWrite.MISSING:
+            return not_found("namespaces", "", call.namespace)
+        case OnWrite.THROTTLED:
+            return too_many_requests(retry_after=2)
+        case OnWrite.INTERNAL:
+            return internal("on purpose")
+        case OnWrite.UNAVAILABLE:
+            return Failure(503, "ServiceUnavailable", "the server is currently unable to handle the request")
+        case OnWrite.TIMEOUT_LOST:
+            return Failure(504, "Timeout", "Timeout: request did not complete within the time limit")
+    return None
+
+
+def _no_streams() -> Failure:
+    text = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+    return Failure(422, "Invalid", f"ListOptions.meta.k8s.io is invalid: sendInitialEvents: Forbidden: {text}")
+
+
+def _refused(call: Call, failure: Failure) -> Answer:
+    call.code, call.reason = failure.code, failure.reason
+    return Answer(failure.code, failure.body(), failure.headers())
