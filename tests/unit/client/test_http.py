@@ -158,7 +158,7 @@ async def test_tra2_a_wedged_pool_never_delays_the_lease() -> None:
                 tasks.create_task(transport.request(Request("GET", "/stuck", HEADERS, pool=Pool.WATCH)))
                 for _ in range(5)
             ]
-            while len(server.seen) < http._LIMITS[Pool.CALL] + 5:  # noqa: ASYNC110 - the server has no event for it
+            while len(server.seen) < http._LIMITS[Pool.CALL] + 5:
                 await asyncio.sleep(0.005)
             took = []
             for _ in range(5):
