@@ -234,7 +234,7 @@ class BroadcastJobs(Checker):
         ):
             return
         assert commit.old is not None, "a deleted pod was there"
-        if _should_fail(job, before, commit.time):
+        if any(_should_fail(state, before, commit.time) for state in self._states(job, commit.time)):
             return
         # A pod that is deleted ends as Failed, and may be gone before the end of the job that follows from it.
         lately = commit.time - self._failed_at.get(uid, -math.inf) <= self._slack
