@@ -85,8 +85,9 @@ class Scheduler(Actor):
         self._pending.pop(key, None)
 
     def _record(self, key: Key, pod: Body, node: str) -> None:
+        suffix = "".join(self.server.rng.choice("0123456789abcdef") for _ in range(16))
         event = {
-            "metadata": {"generateName": f"{key.name}.", "namespace": key.namespace},
+            "metadata": {"name": f"{key.name}.{suffix}", "namespace": key.namespace},
             "eventTime": format_micro_time(self.server.clock.now()),
             "reportingController": "default-scheduler",
             "reportingInstance": "default-scheduler-embedded",

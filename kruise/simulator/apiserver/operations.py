@@ -29,6 +29,7 @@ from kruise.simulator.apiserver import (
     kinds,
     metadata,
     pods,
+    proto,
     quota,
     revisions,
     typed,
@@ -556,10 +557,12 @@ def document(call: Call) -> Any:
     body = call.body or b""
     if len(body) > MAX_BODY:
         raise too_large_body(MAX_BODY)
-    if call.content_type in YAML and call.method != "PATCH":
+    if call.content_type == proto.MEDIA and call.method != "PATCH":
+        body = orjson.dumps(proto.decode(body))
+    elif call.content_type in YAML and call.method != "PATCH":
         body = _from_yaml(body)
     elif call.method != "PATCH" and call.content_type not in ("application/json", ""):
-        raise unsupported_media_type(call.content_type, ("application/json", "application/yaml"))
+        raise unsupported_media_type(call.content_type, ("application/json", "application/yaml", proto.MEDIA))
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
