@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kruise.controllers.broadcastjob.pods import pod_name
 from tests.e2e.conftest import Watched
 from tests.e2e.harness import checks
 from tests.e2e.harness.jobs import condition, counts, job, node_of, phase, pod_phase, status
@@ -280,6 +281,31 @@ def test_a_half_done_job_of_openkruise_is_taken_over(
     ours = [p for p in observer.pods("sweep") if node_of(p) in names[10:]]
     assert len(observer.pods("sweep")) == 20
     assert len(ours) == 10
+
+
+def test_a_foreign_pod_on_our_name_is_left_alone(world: World, watched: Watched, manager: ManagerProcess) -> None:
+    """B1: the next name is taken after a live list shows no pod of the job for that node."""
+    world.nodes(5)
+    observer, mark = watched.observer, world.cluster.audit.mark()
+    made = world.create(job("sweep", run=0.5, paused=True))
+    observer.until(lambda: phase(observer.job("sweep")) == "paused", 15.0, "the job is paused")
+    node = world.call("GET", "/api/v1/nodes/node-3")
+    taken = pod_name("sweep", made["metadata"]["uid"], node["metadata"]["uid"])
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": taken, "namespace": "default"},
+        "spec": {"containers": [{"name": "main", "image": "registry.k8s.io/pause:3.10"}]},
+    }
+    uid = world.call("POST", "/api/v1/namespaces/default/pods", foreign)["metadata"]["uid"]
+    world.patch_job("sweep", {"spec": {"paused": False}})
+    observer.until(lambda: phase(observer.job("sweep")) == "completed", 30.0, "the job completes")
+    assert counts(observer.job("sweep")) == (5, 0, 5, 0)
+    names = {node_of(p): p["metadata"]["name"] for p in observer.pods("sweep")}
+    assert names["node-3"] != taken
+    assert world.call("GET", f"/api/v1/namespaces/default/pods/{taken}")["metadata"]["uid"] == uid
+    asked = checks.by_kind(world.cluster.audit, mark)
+    assert (asked["get pods"], asked["list pods"]) == (1, 1), dict(asked)
 
 
 def test_malformed_jobs_hurt_nobody_else(world: World, watched: Watched, manager: ManagerProcess) -> None:

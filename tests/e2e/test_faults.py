@@ -125,6 +125,25 @@ def test_caches_are_true_after_churn(
             world.api_server_flags()
 
 
+def test_a_server_that_streams_no_lists(world: World, watched: Watched, launch: Callable[..., ManagerProcess]) -> None:
+    """Kubernetes before 1.32, or with the feature off: lists come in pages, and everything works the same."""
+    world.nodes(30)
+    world.api_server_flags("--feature-gates=WatchList=false")
+    try:
+        observer, manager = watched.observer, launch().wait_leading()
+        world.create(job("sweep", run=0.5, parallelism=10))
+        observer.until(lambda: phase(observer.job("sweep")) == "completed", 60.0, "the job completes")
+        assert counts(observer.job("sweep")) == (30, 0, 30, 0)
+        compare(world, manager)
+        fallen = [key for key in manager.metrics() if key.startswith("kruise_informer_watchlist_fallback_total{")]
+        assert len(fallen) >= 3, fallen
+        requests = checks.by_kind(watched.audit, watched.mark)
+        for resource in ("pods", "nodes", "broadcastjobs"):
+            assert requests[f"list {resource}"] == 1, f"{resource} are listed once, and watched from there"
+    finally:
+        world.api_server_flags()
+
+
 def relisted(metrics: dict[str, float]) -> dict[str, int]:
     """Return how many lists followed the first one, by reason."""
     found: Counter[str] = Counter()

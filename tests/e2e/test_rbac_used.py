@@ -19,6 +19,15 @@ NEEDED = {"test_broadcastjob", "test_faults", "test_leader", "test_process"}
 """The modules that together do all that the manager can do."""
 
 
+UNSEEN: dict[rbac.Right, str] = {
+    ("apps.kruise.io", "broadcastjobs", "get"): (
+        "a job is read live only when the cache stays behind our own writes for 10 s (CON3), which no fault here does; "
+        "tests/unit and tests/simulation do it"
+    ),
+}
+"""Rights that this session need not use, and why."""
+
+
 @pytest.fixture(scope="module")
 def used(world: World) -> dict[rbac.Right, set[int]]:
     """Every right that our ServiceAccount used in this session, with the codes of the answers."""
@@ -41,7 +50,7 @@ def test_every_right_is_used(used: dict[rbac.Right, set[int]], request: pytest.F
     if not ran >= NEEDED or _deselected(request.config):
         pytest.skip("only a whole run uses every right")
     _, unused = rbac.compare(right for right, codes in used.items() if codes - {403})
-    assert not unused, f"granted and never used: {sorted(unused)}"
+    assert not unused - UNSEEN.keys(), f"granted and never used: {sorted(unused)}"
 
 
 def _deselected(config: Any) -> bool:
