@@ -205,12 +205,13 @@ class Plan:
         parts = (
             sum(pauses),
             self.lag if View.LAGGING in views else 0.0,
-            self.frozen_for + 35.0 if View.FROZEN in views else 0.0,
+            self.frozen_for + 10.0 if View.FROZEN in views else 0.0,
             9.0 * chunks.count(OnChunk.DELAY),
             (80.0 if self.bookmarks else 620.0) * chunks.count(OnChunk.STALL),
             30.0 if self.opens or self.lists or set(chunks) - {OnChunk.TWICE, OnChunk.REPLAY, OnChunk.DELAY} else 0.0,
             1.0 if self.jitter else 0.0,
             self.late if OnWrite.LATE in self.writes.values() else 0.0,
+            10.0 * sum(w is OnWrite.THROTTLED for w in self.writes.values()),
             # The pass goes on when the client has given up, on the view with which it began.
             30.0 * sum(w is OnWrite.HANGS for w in self.writes.values()),
         )

@@ -31,7 +31,7 @@ from kruise.simulator.history import Artefact
 from kruise.simulator.invariants import Quiet, standard
 from kruise.simulator.scenario_checks import Counted
 from kruise.simulator.scenario_workloads import WORKLOADS, Workload
-from kruise.simulator.scenario_world import MANAGER, Body, Cluster, Product, Replica
+from kruise.simulator.scenario_world import JOBS, MANAGER, Body, Cluster, Product, Replica
 
 FAULTS_FOR: Final = 60.0
 """Seconds after the script at which nothing goes wrong any more."""
@@ -204,7 +204,9 @@ class _Scene:
 
     def result(self, seed: int, error: str, *, history: bool) -> Result:
         cluster = self._cluster
-        assert cluster is not None, "the run begins with its cluster"
+        if cluster is None:
+            name, plan = self._workload.name, self._plan
+            return Result(workload=name, seed=seed, plan=plan, tape=tuple(self._tape.drawn), error=error)
         calls = cluster.server.log.calls
         problems = [*self._problems, *([error] if error else [])]
         return Result(
@@ -241,9 +243,12 @@ def _of_replica(replica: Replica) -> list[str]:
 
 def _creations(cluster: Cluster) -> dict[str, int]:
     found: Counter[str] = Counter()
+    gone = {c.new.uid: c.rv for c in cluster.server.commits(resource=JOBS) if c.type == "DELETED"}
     for commit in cluster.server.commits(resource="pods"):
         if commit.type == "ADDED" and is_manager(commit.actor):
             meta = commit.new.obj["metadata"]
+            if commit.rv > gone.get(meta["ownerReferences"][0]["uid"], commit.rv):
+                continue  # sent before, by a process that stood still; the garbage collector takes it away
             node = (meta.get("annotations") or {}).get("apps.kruise.io/broadcastjob-node-uid", "")
             found[f"{meta['ownerReferences'][0]['uid']}/{node}"] += 1
     return dict(sorted(found.items()))

@@ -84,6 +84,8 @@ class Replica:
         self.answers.attach(self.manager)
         context = contextvars.copy_context()
         context.run(_PROCESS.set, name)
+        self.over: asyncio.Future[None] = cluster.loop.create_future()
+        """Done when nothing of it can reach anybody any more."""
         self.task = cluster.tasks.create_task(self._run(), name=f"manager {name}", context=context)
 
     async def _run(self) -> None:
@@ -91,10 +93,16 @@ class Replica:
             await self.manager.run()
         except RuntimeFault as error:
             self.error = error
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
 
     @property
     def running(self) -> bool:
-        return not self.task.done()
+        return not self.crashed and not self.task.done()
 
     def crash(self) -> None:
         """End it as SIGKILL does."""
@@ -102,6 +110,7 @@ class Replica:
             self.crashed = True
             self.transport.cut("the process was killed")
             self.task.cancel()
+            self._ended()
 
     def belongs(self, context: Context) -> bool:
         """Tell whether a callback is one of this process."""
@@ -199,7 +208,7 @@ class Cluster:
         while True:
             replica = Replica(self, f"m{len(self.replicas) + 1}", self._view(len(self.replicas)))
             self.replicas.append(replica)
-            await asyncio.wait([replica.task])
+            await asyncio.wait([replica.over])
             self._resume(replica)
             if self._closing:
                 return
@@ -228,7 +237,7 @@ class Cluster:
     @property
     def leader(self) -> Replica | None:
         """The process that leads, if one does."""
-        return next((r for r in self.replicas if r.running and not r.crashed and r.manager.leading), None)
+        return next((r for r in self.replicas if r.running and r.manager.leading), None)
 
     async def _crash_leader(self, at: float) -> None:
         await self.clock.sleep(at)
