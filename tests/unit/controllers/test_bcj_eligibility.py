@@ -130,6 +130,12 @@ def test_a_cordon_is_a_taint_of_its_own() -> None:
     assert judge({"tolerations": [tolerated]}, unschedulable=True) is None
 
 
+def test_a_cordoned_node_is_called_cordoned_for_all_its_taint() -> None:
+    taint = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+    assert judge({}, unschedulable=True, taints=[taint]) is Reason.NODE_CORDONED
+    assert judge({}, taints=[taint]) is Reason.TAINT_NOT_TOLERATED
+
+
 def test_the_first_rule_that_fails_is_the_answer() -> None:
     spec = {"nodeName": "n2", "nodeSelector": {"a": "b"}, "containers": [{"resources": {"requests": {"cpu": "99"}}}]}
     everything: dict[str, Any] = {"taints": [TAINT], "unschedulable": True}

@@ -382,3 +382,13 @@ def test_b4_a_pod_that_may_still_come_to_be_keeps_its_room() -> None:
     assert [slot.name for slot in plan(one, view, NOW).creates] == ["c"], "it is tried first"
     view.unsure = frozenset()
     assert [slot.name for slot in plan(one, view, NOW).creates] == ["b"]
+
+
+def test_b6_the_pod_over_the_restart_limit_is_named_with_its_node() -> None:
+    owner = job(failurePolicy={"type": "FailFast", "restartLimit": 1})
+    over = pod(owner, "n1", restarts=2)
+    view = View.of(owner, nodes("n1", "n2"), [over, pod(owner, "n2")])
+    planned = plan(owner, view, NOW)
+    (event,) = settle(owner, view, planned, Results(deleted=1, stopped=1), NOW).events
+    assert event.reason == "failed pod is found"
+    assert event.note.endswith(f"; pod {over.metadata.name} on node n1 restarted 2 times, restartLimit is 1")
