@@ -38,7 +38,8 @@ from kruise.simulator.apiserver.failure import Failure
 from kruise.simulator.apiserver.frontend import Frontend
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.transport import InProcessTransport
-from kruise.simulator.faults import Injector, OnTime, Plan, View
+from kruise.simulator.faults import OnTime, Plan, View
+from kruise.simulator.faults_injector import Injector
 from kruise.simulator.history import History
 from kruise.simulator.node_agent import NodeAgent
 from kruise.simulator.node_objects import NodeShape
