@@ -85,6 +85,15 @@ def definition_type(crd: Body) -> ResourceType:
     )
 
 
+def deprecations(info: ResourceType, version: str) -> list[str]:
+    """Return what a client of *version* is warned of, if that version is deprecated."""
+    versions = (info.definition or {}).get("versions") or ()
+    found: Body = next((v for v in versions if v["name"] == version), {})
+    if not found.get("deprecated"):
+        return []
+    return [found.get("deprecationWarning") or f"{info.api_version(version)} {info.kind} is deprecated"]
+
+
 def _accessed(obj: Body, scale: Body, name: str) -> list[Cause]:
     """Return what is wrong with the number of replicas that the scale subresource would show."""
     path = scale.get(name)

@@ -45,7 +45,8 @@ def json_patch(target: Any, operations: Any) -> Any:
 
 
 def _fails(text: str) -> Failure:
-    return Failure(422, "Invalid", f"the server rejected our request due to an error in our request: {text}")
+    del text  # kube-apiserver keeps to itself what did not apply
+    return Failure(422, "Invalid", "the server rejected our request due to an error in our request")
 
 
 def _apply(document: Any, operation: dict[str, Any]) -> Any:

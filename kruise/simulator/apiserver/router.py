@@ -17,6 +17,7 @@ from typing import Final
 import orjson
 
 from kruise.simulator.apiserver.call import Answer, Call
+from kruise.simulator.apiserver.crd import deprecations
 from kruise.simulator.apiserver.discovery import discover
 from kruise.simulator.apiserver.failure import bad_request, method_not_allowed, no_such_path
 from kruise.simulator.apiserver.openapi import OpenApi
@@ -74,6 +75,8 @@ async def route(call: Call, registry: Registry, operations: Operations, reviews:
         return _other(call, parts, registry)
     if info.namespaced and call.name and not call.namespace:
         raise no_such_path()
+    if info.definition is not None:
+        call.warnings += deprecations(info, call.version)
     if "review" in info.categories:
         if call.method != "POST":
             raise method_not_allowed(call.method)

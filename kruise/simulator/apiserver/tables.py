@@ -68,6 +68,8 @@ def _node(obj: Body, now: float) -> list[Any]:
     )
     info = _status(obj).get("nodeInfo") or {}
     shown = [info.get(k) or "<unknown>" for k in ("osImage", "kernelVersion", "containerRuntimeVersion")]
+    if info.get("architecture"):
+        shown[1] += f" ({info['architecture']})"
     name, listed = obj["metadata"]["name"], ",".join(sorted(roles)) or "<none>"
     return [name, ",".join(words), listed, _age(obj, now), info.get("kubeletVersion", ""), internal, external, *shown]
 

@@ -18,7 +18,7 @@ import importlib
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -112,9 +112,3 @@ def _established(crd: Body) -> bool:
 async def _remove(world: World) -> None:
     for crd in DEFINITIONS:
         await world.ask("DELETE", f"{_CRDS}/{crd['metadata']['name']}")
-
-
-def rounded(value: Any) -> str:
-    """Return *value* as one short line."""
-    text = str(value)
-    return text if len(text) <= 400 else f"{text[:400]}..."
