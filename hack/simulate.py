@@ -131,7 +131,7 @@ def _campaign(options: argparse.Namespace) -> int:
         shares[(job + 1) % jobs] += [seed for seed in seeds[job::jobs] if seed in doubled]
     began, tally = time.monotonic(), Tally()
     first: dict[int, str] = {}
-    for result in _run(shares, options):
+    for result in _until_interrupted(_run(shares, options)):
         if result.seed in first:
             tally.compare(result, first[result.seed])
             if first[result.seed] != result.digest:
@@ -150,6 +150,14 @@ def _campaign(options: argparse.Namespace) -> int:
         f"{tally.virtual_seconds / took:.0f} virtual seconds per second"
     )
     return 0 if tally.survived == tally.scenarios and tally.identical == tally.doubled else 1
+
+
+def _until_interrupted(results: Iterator[Result]) -> Iterator[Result]:
+    """Yield *results* until control-C, so that what was run until then is still reported."""
+    try:
+        yield from results
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
 
 
 def _run(shares: Sequence[Sequence[int]], options: argparse.Namespace) -> Iterator[Result]:
