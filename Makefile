@@ -89,6 +89,10 @@ N ?= 200
 simulate: venv ## Seeded faults against the production manager: N=5000, SEED=7 or REPLAY=file
 	$(PY) -m hack.simulate $(if $(REPLAY),--replay $(REPLAY),$(if $(SEED),--seed $(SEED),--count $(N))) $(ARGS)
 
+.PHONY: conformance
+conformance: venv ## Every probe against the embedded API server and a real one (KUBECONFIG=...: that cluster)
+	$(PY) -m hack.conformance $(ARGS)
+
 .PHONY: check
 check: lint types verify test test-e2e ## Everything that CI runs
 

@@ -416,7 +416,7 @@ async def test_tst1_kubectl_get_w_prints_the_same(real_cluster: Cluster, tmp_pat
         assert await run(kubectl) == wanted
 
 
-_FIELD = re.compile(r"(FIELD: .*| {2}\S+ {2}<\S+>(?: -required-)?)")
+_FIELD = re.compile(r"FIELD: .*| {2}\S+\s+<\S+>(?: -required-)?")
 
 
 def fields(text: str) -> list[str]:
@@ -438,7 +438,7 @@ async def test_tst1_kubectl_explains_the_fields_of_built_in_kinds(
     async with embedded(real_cluster, tmp_path) as kubectl:
         found = fields(await kubectl.run(f"explain {path}"))
     assert found == wanted
-    assert len(found) > 3
+    assert len(found) >= 3
 
 
 async def test_tst1_what_a_simulated_pod_cannot_do_is_refused_politely(real_cluster: Cluster, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from kruise.simulator.apiserver import events, pods, workloads
 from kruise.simulator.apiserver.crd import DEFINITIONS, complete
 from kruise.simulator.apiserver.failure import Cause, forbidden_field, immutable, invalid_value, of_errors
 from kruise.simulator.apiserver.resources import ResourceType
+from kruise.simulator.apiserver.typed import FILLED, type_of
 
 Body = dict[str, Any]
 
@@ -75,8 +76,9 @@ def create(obj: Body, info: ResourceType, given_version: str, now: float) -> lis
         return _configmap(obj)
     elif "status" in info.subresources and info.table != "nodes":
         obj.pop("status", None)
-        if not info.custom and info.group in ("apps", "batch", "policy"):
-            obj["status"] = {}
+        empty = None if info.custom else FILLED.get(type_of(info.group, info.kind), {}).get("status")
+        if empty is not None:
+            obj["status"] = dict(empty)
     return []
 
 

@@ -13,6 +13,7 @@ What this does not do: no retries. An answer is what came first, except while a 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import ssl
 import urllib.parse
@@ -216,11 +217,12 @@ class World:
         content_type: str = "",
         headers: Body | None = None,
     ) -> Answer:
-        """Send one request. *kind* names a kind of patch; *body* may be text or bytes."""
+        """Send one request. *kind* names a kind of patch; *body* may be text."""
         sent = {"Content-Type": content_type or TYPES[kind], **self.target.headers, **(headers or {})}
         if accept:
             sent["Accept"] = accept
-        data = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
+        text = body if body is None or isinstance(body, str) else json.dumps(body)
+        data = None if text is None else io.BytesIO(text.encode())
         async with self._session.request(
             method, self.target.url + path, data=data, headers=sent, ssl=self.target.tls or True
         ) as response:
