@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import random
+import secrets
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -88,6 +89,11 @@ class SystemClock:
 def system_random() -> Random:
     """Return a source seeded by the operating system. The process makes one, in ``main``."""
     return Random(random.SystemRandom().getrandbits(64))
+
+
+def new_token() -> str:
+    """Return a bearer token that nobody can guess. From the operating system, never from a seed: it is a secret."""
+    return secrets.token_urlsafe(24)
 
 
 def new_uuid(rng: Random) -> str:

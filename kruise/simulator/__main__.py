@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from kruise.runtime.clock import SystemClock, system_random
+from kruise.runtime.clock import SystemClock, new_token, system_random
 from kruise.runtime.errors import ConfigError
 from kruise.runtime.log import configure
 from kruise.simulator.embedded import EmbeddedCluster, read_definitions
@@ -53,7 +52,7 @@ async def serve(args: argparse.Namespace, stop: asyncio.Event) -> None:
         definitions=definitions,
         port=args.port,
         tls=not args.plain,
-        token="" if args.anonymous else secrets.token_urlsafe(24),
+        token="" if args.anonymous else new_token(),
     )
     async with cluster:
         with tempfile.TemporaryDirectory(prefix="kruise-embedded-") as folder:
