@@ -44,7 +44,8 @@ def _cluster() -> Iterator[str]:
     """Start a real control plane; give its kubeconfig."""
     folder = tempfile.mkdtemp(prefix="kruise-conformance-")
     try:
-        with Cluster(Path(folder), say=_say) as cluster:
+        # Without a ready node the whole cluster counts as disrupted, and its controllers hold back.
+        with Cluster(Path(folder), nodes=3, say=_say) as cluster:
             yield str(cluster.admin)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -26,8 +26,8 @@ from aiohttp import web
 
 from kruise.runtime.errors import TransportError
 from kruise.simulator.apiserver.access import Access
+from kruise.simulator.apiserver.bodies import MAX_BODY
 from kruise.simulator.apiserver.failure import Failure
-from kruise.simulator.apiserver.operations import MAX_BODY
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.transport import Stream
 

@@ -29,11 +29,11 @@ from kruise.simulator.apiserver import (
     kinds,
     metadata,
     pods,
-    proto,
     quota,
     revisions,
     typed,
 )
+from kruise.simulator.apiserver.bodies import STRATEGIC, apply, check_media, check_patched, check_type, document
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.failure import (
     Cause,
@@ -45,20 +45,15 @@ from kruise.simulator.apiserver.failure import (
     forbidden,
     immutable,
     invalid,
-    invalid_value,
     method_not_allowed,
     not_found,
-    too_large_body,
     too_large_version,
     too_old,
-    unsupported_media_type,
 )
 from kruise.simulator.apiserver.listing import FRESH_WAIT, Filter, check_options, list_page, parse_version
-from kruise.simulator.apiserver.patch import json_patch, merge
 from kruise.simulator.apiserver.representation import encode, encode_list, included, negotiate
 from kruise.simulator.apiserver.resources import Registry, ResourceType
 from kruise.simulator.apiserver.storage import Record, Storage
-from kruise.simulator.apiserver.strategic import strategic_merge
 from kruise.simulator.apiserver.watch import OneLine, Watch, error_line
 
 Body = dict[str, Any]
@@ -67,14 +62,7 @@ Admit = Callable[[Call, str, Body, Body | None], Body]
 """An admission hook: the call, CREATE, UPDATE or DELETE, the object and the old one; returns the object to go on with,
 or raises Failure. The object is the hook's to change."""
 
-MAX_BODY: Final = 3 * 1024 * 1024
 MAX_STORED: Final = 1_572_864
-MERGE: Final = "application/merge-patch+json"
-STRATEGIC: Final = "application/strategic-merge-patch+json"
-JSON_PATCH: Final = "application/json-patch+json"
-APPLY: Final = "application/apply-patch+yaml"
-YAML: Final = ("application/yaml", "application/x-yaml")
-_PATCHES: Final = (JSON_PATCH, MERGE, STRATEGIC)
 _DEFAULT_TIMEOUT: Final = (1800, 3600)
 
 
@@ -173,7 +161,7 @@ class Operations:
         info = _known(call)
         validation = fieldvalidation.Level.read_from(call, "CreateOptions")
         given = document(call)
-        _check_type(given, info, call.version)
+        check_type(given, info, call.version)
         given.setdefault("metadata", {})
         given = validation.read(given, info, call)
         meta = given["metadata"]
@@ -267,7 +255,7 @@ class Operations:
         info = _known(call)
         validation = fieldvalidation.Level.read_from(call, "UpdateOptions")
         given = document(call)
-        _check_type(given, info, call.version)
+        check_type(given, info, call.version)
         given.setdefault("metadata", {})
         given = validation.read(given, info, call)
         meta = given["metadata"]
@@ -298,7 +286,7 @@ class Operations:
     def patch(self, call: Call) -> Answer:
         """PATCH of one object or its status."""
         info = _known(call)
-        _check_media(call, info)
+        check_media(call, info)
         validation = fieldvalidation.Level.read_from(call, "PatchOptions")
         old = self.existing(call, info)
         patch = document(call)
@@ -307,10 +295,10 @@ class Operations:
         def change(current: Body) -> Body:
             if info.table == revisions.TABLE and not self.revisions.survives(old.uid, call.content_type == STRATEGIC):
                 raise invalid(info.kind, info.group, call.name, immutable("data", current.get("data")))
-            changed = _apply(call.content_type, current, patch, type_name)
+            changed = apply(call.content_type, current, patch, type_name)
             if not isinstance(changed, dict) or not isinstance(changed.get("metadata"), dict):
                 raise bad_request("the patched object has no metadata")
-            _check_patched(changed, info, call)
+            check_patched(changed, info, call)
             changed = validation.read(changed, info, call)
             self._readable(changed, info, status=422)
             return changed
@@ -322,8 +310,8 @@ class Operations:
         """Return what a PUT or PATCH of the virtual object *current*, such as a Scale, asks for."""
         if call.verb == "update":
             return dict(document(call))
-        _check_media(call, info)
-        asked: Body = _apply(call.content_type, current, document(call), "autoscaling.v1.Scale")
+        check_media(call, info)
+        asked: Body = apply(call.content_type, current, document(call), "autoscaling.v1.Scale")
         return asked
 
     def change(self, call: Call, info: ResourceType, old: Record, change: Change) -> Record | None:
@@ -550,98 +538,6 @@ class Operations:
 def _known(call: Call) -> ResourceType:
     assert call.info is not None, "the router has found the resource"
     return call.info
-
-
-def document(call: Call) -> Any:
-    """Return the decoded body, which nobody else holds. Raises Failure 400, 413 or 415."""
-    body = call.body or b""
-    if len(body) > MAX_BODY:
-        raise too_large_body(MAX_BODY)
-    if call.content_type == proto.MEDIA and call.method != "PATCH":
-        body = orjson.dumps(proto.decode(body))
-    elif call.content_type in YAML and call.method != "PATCH":
-        body = _from_yaml(body)
-    elif call.method != "PATCH" and call.content_type not in ("application/json", ""):
-        raise unsupported_media_type(call.content_type, ("application/json", "application/yaml", proto.MEDIA))
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"the object provided is unrecognized (must be of type JSON): {error}") from None
-    if not isinstance(document, dict) and call.method != "PATCH":
-        raise bad_request("the object provided is unrecognized: it is no JSON object")
-    call.document = document if call.method == "PATCH" else orjson.loads(body) if call.method == "PUT" else document
-    return document
-
-
-def _from_yaml(body: bytes) -> bytes:
-    import yaml
-
-    try:
-        return orjson.dumps(yaml.safe_load(body))
-    except (yaml.YAMLError, TypeError) as error:
-        raise bad_request(f"the object provided is unrecognized (must be of type YAML): {error}") from None
-
-
-def _check_media(call: Call, info: ResourceType) -> None:
-    accepted = tuple(p for p in _PATCHES if p != STRATEGIC or not info.custom)
-    if call.content_type in accepted:
-        return
-    if call.content_type == APPLY:
-        text = "server-side apply is not served here; use client-side apply or one of the other kinds of patch"
-        raise Failure(415, "UnsupportedMediaType", text)
-    if info.custom:
-        raise unsupported_media_type(call.content_type, (*accepted, APPLY))
-    raise Failure(415, "UnsupportedMediaType", "415: Unsupported Media Type", empty_details=True)
-
-
-def _apply(media: str, current: Body, patch: Any, type_name: str) -> Any:
-    if media == JSON_PATCH:
-        return json_patch(current, patch)
-    if media == STRATEGIC:
-        return strategic_merge(current, patch, type_name)
-    if not isinstance(patch, dict):
-        raise bad_request("error decoding patch: a merge patch of an object is an object")
-    return merge(current, patch)
-
-
-def _check_type(given: Body, info: ResourceType, version: str) -> None:
-    """Fill in a kind and version that are left out, and refuse those of something else."""
-    wanted = info.api_version(version)
-    if not info.custom:
-        given["kind"], given["apiVersion"] = given.get("kind") or info.kind, given.get("apiVersion") or wanted
-    kind, api_version = given.get("kind"), given.get("apiVersion")
-    if (kind, api_version) == (info.kind, wanted):
-        return
-    if info.custom:
-        if not kind or not api_version:
-            raise bad_request(f"Object 'Kind' is missing in '{orjson.dumps(given).decode()}'")
-        if api_version != wanted:
-            text = f"the API version in the data ({api_version}) does not match the expected API version ({wanted})"
-            raise bad_request(text)
-        name = str((given.get("metadata") or {}).get("name") or "")
-        raise invalid(info.kind, info.group, name, invalid_value("kind", kind, f"must be {info.kind}"))
-    shown = f'{kind} in version "{api_version}" cannot be handled as a {info.kind}'
-    if api_version != wanted:
-        raise bad_request(
-            f'{shown}: no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/runtime/scheme.go:111"'
-        )
-    raise bad_request(f"{shown}: converting ({wanted}.{kind}) to (core.{info.kind}): unknown conversion")
-
-
-def _check_patched(changed: Body, info: ResourceType, call: Call) -> None:
-    """Refuse a patch that makes another object of an object."""
-    meta = changed["metadata"]
-    if meta.get("name") != call.name:
-        raise metadata.name_conflict(info, call.name, str(meta.get("name")))
-    if info.namespaced and meta.get("namespace") != call.namespace:
-        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-    wanted = info.api_version(call.version)
-    for part, value in (("apiVersion", wanted), ("kind", info.kind)):
-        if changed.get(part) == value:
-            continue
-        if not info.custom:
-            raise fieldvalidation.unreadable_patch(changed, f"no kind {changed.get('kind')!r} is registered")
-        raise invalid(info.kind, info.group, call.name, invalid_value(part, changed.get(part), f"must be {value}"))
 
 
 def _flag(text: str | None) -> bool:

@@ -16,12 +16,13 @@ from typing import Final
 
 import orjson
 
+from kruise.simulator.apiserver.bodies import document
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.crd import deprecations
 from kruise.simulator.apiserver.discovery import discover
 from kruise.simulator.apiserver.failure import bad_request, method_not_allowed, no_such_path
 from kruise.simulator.apiserver.openapi import OpenApi
-from kruise.simulator.apiserver.operations import Operations, document
+from kruise.simulator.apiserver.operations import Operations
 from kruise.simulator.apiserver.resources import Registry
 from kruise.simulator.apiserver.scale import Reviews, scale_of, with_scale
 

@@ -9,7 +9,7 @@ Guarantees:
 * Deterministic: uids, generated names and watch timeouts come from the random source that is passed in; time from the
   clock.
 
-What this does not do: no authentication, no authorization, no server-side apply, no OpenAPI. Webhooks are functions in
+What this does not do: no authorization and no server-side apply; webhooks are functions in
 ``admission``.
 
 Example::
@@ -34,13 +34,14 @@ import orjson
 from kruise.runtime.client.transport import NO_HEADERS
 from kruise.runtime.clock import Clock, Random
 from kruise.runtime.objects import Key, Resource
+from kruise.simulator.apiserver.bodies import MERGE
 from kruise.simulator.apiserver.call import Answer, Call, RequestLog
 from kruise.simulator.apiserver.crd import DEFINITIONS, definition_type, established
 from kruise.simulator.apiserver.events import event_types
 from kruise.simulator.apiserver.failure import Failure
 from kruise.simulator.apiserver.frontend import Frontend
 from kruise.simulator.apiserver.intercept import PASS, Interceptor
-from kruise.simulator.apiserver.operations import MERGE, Operations
+from kruise.simulator.apiserver.operations import Operations
 from kruise.simulator.apiserver.resources import Registry, ResourceType, builtin_types
 from kruise.simulator.apiserver.router import resolve, route
 from kruise.simulator.apiserver.scale import Reviews
