@@ -16,7 +16,6 @@ import structlog
 
 from kruise.runtime import log
 
-
 # The same examples on every machine: a change fails its own run, not somebody else's. HYPOTHESIS_PROFILE=explore looks
 # for new ones; what it finds becomes an explicit example.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
