@@ -77,12 +77,12 @@ run: venv ## Run the manager against the current kubeconfig (flags: ARGS=...)
 
 .PHONY: test
 test: venv ## All tests that need no cluster
-	$(PY) -m pytest -q -n auto --dist worksteal tests/unit tests/contract tests/golden tests/property tests/simulation tests/perf $(ARGS)
+	$(PY) -m pytest -q -p no:rerunfailures -n auto --dist worksteal tests/unit tests/contract tests/golden tests/property tests/simulation tests/perf $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: venv ## Tests on the real control plane (builds it once per machine; needs Go or KUBEBUILDER_ASSETS)
 	$(PY) -m hack.cluster build
-	$(PY) -m pytest -q tests/integration tests/e2e $(ARGS)
+	$(PY) -m pytest -q --reruns 1 tests/integration tests/e2e $(ARGS)
 
 N ?= 200
 .PHONY: simulate
