@@ -70,7 +70,7 @@ async def ask_all(target: Target, names: Iterable[str] = (), say: Callable[[str]
                     world = World(target, session, f"probe-{run}-{number}")
                     tasks.create_task(_ask(probe, world, gate, found, say))
         finally:
-            await _remove(World(target, session, ""))
+            await _remove(World(target, session, ""), run)
     return dict(sorted(found.items()))
 
 
@@ -109,6 +109,21 @@ def _established(crd: Body) -> bool:
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
-async def _remove(world: World) -> None:
+async def _remove(world: World, run: str) -> None:
+    """Delete the namespaces of this run and the kinds, and wait until the namespaces are gone.
+
+    They are deleted together at the end: a namespace controller with hundreds of them waiting makes probes of its own
+    work wait as well.
+    """
+    names = [n for n in (await world.get("/api/v1/namespaces")).names if n.startswith(f"probe-{run}-")]
+    for name in names:
+        await world.ask("DELETE", f"/api/v1/namespaces/{name}")
+    try:
+        async with asyncio.timeout(120):
+            for name in names:
+                while (await world.get(f"/api/v1/namespaces/{name}")).code == 200:
+                    await asyncio.sleep(0.1)
+    except TimeoutError:
+        pass  # whatever still holds one, the next run does not meet it
     for crd in DEFINITIONS:
         await world.ask("DELETE", f"{_CRDS}/{crd['metadata']['name']}")
