@@ -78,6 +78,8 @@ class Target:
     url: str
     tls: ssl.SSLContext | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    ends: bool = False
+    """Whether the server ends with the run, so that nothing needs to be taken away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,4 +23,4 @@ async def embedded() -> AsyncIterator[Target]:
         cluster.server.storage.compact(cluster.server.storage.rv)
         assert cluster.certificates is not None
         tls = ssl.create_default_context(cadata=cluster.certificates.authority.decode())
-        yield Target("embedded", cluster.url, tls, {"Authorization": "Bearer probe"})
+        yield Target("embedded", cluster.url, tls, {"Authorization": "Bearer probe"}, ends=True)

@@ -70,7 +70,8 @@ async def ask_all(target: Target, names: Iterable[str] = (), say: Callable[[str]
                     world = World(target, session, f"probe-{run}-{number}")
                     tasks.create_task(_ask(probe, world, gate, found, say))
         finally:
-            await _remove(World(target, session, ""), run)
+            if not target.ends:
+                await _remove(World(target, session, ""), run)
     return dict(sorted(found.items()))
 
 
