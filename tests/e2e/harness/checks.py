@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hack.cluster import AuditLog, Entry
+from kruise.apis.broadcastjob import NODE_UID_ANNOTATION
 from kruise.simulator.invariants import Checker, Observed, Suite, Written, audited, observed, standard_checkers
 from tests.e2e.harness.jobs import Body, node_of, pod_phase
 from tests.e2e.harness.manager import USER_AGENT
@@ -94,9 +95,11 @@ def live_twins(events: Iterable[Seen]) -> None:
     """
     live: dict[tuple[str, str], set[str]] = {}
     orphans: set[str] = set()
+    gone: set[str] = set()
     for event in sorted(events, key=lambda e: int(e.obj["metadata"]["resourceVersion"])):
         meta = event.obj["metadata"]
         if event.resource == "nodes" and event.type == "DELETED":
+            gone.add(meta["uid"])
             for (_, node), uids in live.items():
                 if node == meta["name"]:
                     orphans |= uids
@@ -104,6 +107,8 @@ def live_twins(events: Iterable[Seen]) -> None:
         job = (meta.get("labels") or {}).get("broadcastjob-controller-uid")
         if event.resource != "pods" or not job or meta["uid"] in orphans:
             continue
+        if (meta.get("annotations") or {}).get(NODE_UID_ANNOTATION) in gone:
+            continue  # its creation was under way when the node was deleted: it is the old node's pod, too
         node = node_of(event.obj)
         names = live.setdefault((job, node), set())
         if event.type == "DELETED" or pod_phase(event.obj) in ("Succeeded", "Failed"):
