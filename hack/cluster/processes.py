@@ -33,15 +33,16 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 def started_at(pid: int) -> str | None:
     """Return what tells this process from a later one of the same pid; ``None`` when none runs (a zombie does not)."""
-    if child := _children.get(pid):
-        child.poll()
+    child = _children.get(pid)
+    # Of a child that was killed the first thread may be a zombie while the others still hold its ports.
+    ending = child is not None and child.poll() is None
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/stat").exists():
             return None
     else:
-        return None if fields[0] in "ZX" else fields[19]
+        return None if fields[0] in "ZX" and not ending else fields[19]
     shown = subprocess.run(("ps", "-o", "lstart=,stat=", "-p", str(pid)), text=True, capture_output=True, check=False)
     text = shown.stdout.strip()
     return None if shown.returncode != 0 or text.rpartition(" ")[2].startswith("Z") else text.rpartition(" ")[0]
