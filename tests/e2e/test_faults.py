@@ -104,6 +104,8 @@ def test_caches_are_true_after_churn(
         metrics = manager.metrics()
         relists = relisted(metrics)
         requests = checks.by_kind(watched.audit, watched.mark)
+        made = checks.tally(checks.writes(watched.audit, watched.mark))
+        refused = {what: count for what, count in made.items() if what.endswith(" 409")}
         REPORT.add(
             "Churn, watches cut every 10 s",
             api_server=" ".join(flags) or "-",
@@ -116,8 +118,9 @@ def test_caches_are_true_after_churn(
             watches=sum(n for what, n in requests.items() if what.startswith("watch ")),
             relists=" ".join(f"{reason}:{count}" for reason, count in sorted(relists.items())) or "0",
             until_equal=seconds,
-            conflicts=sum(e.code == 409 for e in checks.writes(watched.audit, watched.mark)),
+            conflicts=" ".join(f"{what.replace(' 409', '')}:{count}" for what, count in sorted(refused.items())) or "0",
         )
+        assert set(refused) <= {"delete pods 409"}, f"only kubelets write beside us, and only pods: {refused}"
         assert requests["watch pods"] >= CHURN_SECONDS / 10 - 1, "the watches were not cut"
         assert bool(relists) == bool(flags), "410 Expired comes with compaction, and only then"
     finally:
