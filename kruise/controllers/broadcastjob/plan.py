@@ -51,6 +51,7 @@ __all__ = [
     "PlannedEvent",
     "Results",
     "Settled",
+    "has_failed",
     "is_over",
     "parallelism",
     "plan",
@@ -145,7 +146,16 @@ def is_over(job: BroadcastJob) -> bool:
     """Tell whether the job ended: a true Complete or Failed condition. A job of type Never does not end so."""
     if job.spec.completion_policy.type == NEVER:
         return False
-    return any(c.type in (COMPLETE, FAILED) and c.status == "True" for c in job.status.conditions)
+    return _is_true(job, COMPLETE, FAILED)
+
+
+def has_failed(job: BroadcastJob) -> bool:
+    """Tell whether the job has a true condition Failed."""
+    return _is_true(job, FAILED)
+
+
+def _is_true(job: BroadcastJob, *kinds: str) -> bool:
+    return any(c.type in kinds and c.status == "True" for c in job.status.conditions)
 
 
 def plan(job: BroadcastJob, view: View, now: float) -> Plan:
@@ -269,9 +279,8 @@ def _deadline(job: BroadcastJob, start: str, now: float) -> float | None:
 
 
 def _over(job: BroadcastJob, view: View, now: float) -> Plan:
-    failed = any(c.type == FAILED and c.status == "True" for c in job.status.conditions)
     # Upstream leaks the pods whose delete failed in the pass that ended the job.
-    survivors = _active(view) if failed else ()
+    survivors = _active(view) if has_failed(job) else ()
     ttl = job.spec.completion_policy.ttl_seconds_after_finished
     ended = parse_time(job.status.completion_time)
     if ttl is None or ended is None or job.terminating:

@@ -21,11 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from kruise.apis.broadcastjob import (
     BROADCASTJOBS,
-    FAILED,
     LABEL_CONTROLLER_UID,
     PROGRESSING,
     BroadcastJob,
@@ -40,6 +39,7 @@ from kruise.controllers.broadcastjob.plan import (
     PlannedEvent,
     Results,
     Settled,
+    has_failed,
     is_over,
     plan,
     settle,
@@ -57,28 +57,12 @@ from kruise.runtime.clock import Clock
 from kruise.runtime.controller import After, Done, Result, current
 from kruise.runtime.errors import NotFound, TerminalError
 from kruise.runtime.log import get_logger
-from kruise.runtime.objects import Key, Object, Resource, Unreadable, controller_of
+from kruise.runtime.manager.recorder import EventSink
+from kruise.runtime.objects import Key, Object, Unreadable, controller_of
 
-__all__ = ["BroadcastJobReconciler", "EventSink"]
+__all__ = ["BroadcastJobReconciler"]
 
 log = get_logger("broadcastjob")
-
-
-class EventSink(Protocol):
-    """Where events go; the recorder of the manager is one."""
-
-    def event(
-        self,
-        obj: Object,
-        resource: Resource[Any],
-        *,
-        type: str,
-        reason: str,
-        action: str,
-        note: str,
-    ) -> None:
-        """Take an event; never blocks."""
-        ...
 
 
 @dataclass(slots=True)
@@ -201,7 +185,7 @@ class BroadcastJobReconciler:
             return Done()
         settled = settle(job, kept.view, planned, self._results(kept, done), now)
         if planned.ending is Ending.RUNNING and done.deleted:
-            kept.view.evict(p.pod.uid for p in planned.deletes if p.key.name in done.deleted)
+            kept.view.evicted.update(p.pod.uid for p in planned.deletes if p.key.name in done.deleted)
         raising = bool(done.errors) and not kept.raised
         waits = [settled.next_check, kept.holds.next_due(self._clock.monotonic())]
         waits.append(await self._write_status(job, settled, at_once=raising))
@@ -230,7 +214,7 @@ class BroadcastJobReconciler:
         if over:
             # No node concerns it any more: a thousand ended jobs must not each remember every node.
             self._kept.pop(job.uid, None)
-            if job.terminating or not any(c.type == FAILED and c.status == "True" for c in job.status.conditions):
+            if job.terminating or not has_failed(job):
                 return _Kept(View(job))
         pods: Iterable[Pod | Unreadable] = ()
         kept = self._kept.get(job.uid)
@@ -241,11 +225,11 @@ class BroadcastJobReconciler:
         elif kept is None:
             pods = (*self._pods.by_index("owner", job.uid), *self._pods.unreadable_by_index("owner", job.uid))
         if kept is None or live:
-            evicted = kept.view.evicted if kept is not None else ()
+            evicted = kept.view.evicted if kept is not None else None
             nodes = () if over else self._nodes.list()
             view = View.of(job, nodes, pods, by_scheduler=self._by_scheduler, evicted=evicted)
             if live or over:
-                # Not kept: the stores know nothing of it. What failed and what was told still holds.
+                # Not kept: the stores know nothing of it. What failed, what was told and whom we evicted still holds.
                 return _Kept(view) if kept is None else _Kept(view, told=kept.told, holds=kept.holds)
             self._kept[job.uid] = _Kept(view, told=_told_before(job, view))
             return self._kept[job.uid]

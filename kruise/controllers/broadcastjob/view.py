@@ -42,7 +42,7 @@ __all__ = ["InvalidTemplateError", "NodeSlot", "PodClass", "PodView", "Template"
 class View:
     """The observed state of one job."""
 
-    def __init__(self, job: BroadcastJob, *, by_scheduler: bool = True) -> None:
+    def __init__(self, job: BroadcastJob, *, by_scheduler: bool = True, evicted: set[str] | None = None) -> None:
         self.by_scheduler = by_scheduler
         self.job = job
         self.problem = ""
@@ -61,7 +61,13 @@ class View:
         self._crowded: dict[str, NodeSlot] = {}
         self._homeless: dict[Key, PodView] = {}
         self._blocked_pods: dict[Reason, dict[Key, PodView]] = {}
-        self._evicted: set[str] = set()
+        self.evicted: set[str] = evicted if evicted is not None else set()
+        """The uids of pods that we deleted because they no longer fit, and that are not gone yet. Views may share it.
+
+        Upstream does nothing until such a pod is gone. Here the job goes on; so that a pod which dies of its eviction
+        neither fails the job nor ends it, its failure does not count and its node is not wanted until it is gone. Only
+        what is told later is judged by it: a pod is noted here before it is seen to be on its way out.
+        """
         self.failing: Mapping[str, bool] = {}
         """The uids of nodes and pods whose last attempt failed, True while they have to wait. Set from outside."""
         self.unsure: frozenset[str] = frozenset()
@@ -75,11 +81,10 @@ class View:
         pods: Iterable[Pod | Unreadable],
         *,
         by_scheduler: bool = True,
-        evicted: Iterable[str] = (),
+        evicted: set[str] | None = None,
     ) -> View:
-        """Build a view from scratch. *evicted* are the uids that :meth:`evict` was told of."""
-        view = cls(job, by_scheduler=by_scheduler)
-        view._evicted.update(evicted)
+        """Build a view from scratch. *evicted* is shared, not copied."""
+        view = cls(job, by_scheduler=by_scheduler, evicted=evicted)
         for node in nodes:
             view.set_node(node.metadata.name, node)
         for pod in pods:
@@ -232,26 +237,9 @@ class View:
         if old is not None:
             self._drop_pod(old)
             if pod is None or pod.uid != old.pod.uid:
-                self._evicted.discard(old.pod.uid)
+                self.evicted.discard(old.pod.uid)
         if pod is not None and belongs_to(pod.metadata, self.job):
             self._add_pod(pod)
-
-    def evict(self, uids: Iterable[str]) -> None:
-        """Note that we deleted these pods, because they no longer fit their nodes.
-
-        Upstream does nothing until such a pod is gone. Here the job goes on; so that a pod which dies of its eviction
-        neither fails the job nor ends it, its failure does not count and its node is not wanted until it is gone.
-        """
-        wanted = set(uids)
-        self._evicted |= wanted
-        for view in [p for p in self._pods.values() if p.pod.uid in wanted]:
-            self._drop_pod(view)
-            self._add_pod(view.pod)
-
-    @property
-    def evicted(self) -> frozenset[str]:
-        """The uids of evicted pods that are not gone yet."""
-        return frozenset(self._evicted)
 
     # Inside.
 
@@ -260,7 +248,7 @@ class View:
         kind = classify(pod, self.job.spec.failure_policy.restart_limit)
         if isinstance(pod, Unreadable) or not pod.terminating:
             return kind, False
-        evicted = pod.uid in self._evicted
+        evicted = pod.uid in self.evicted
         if not evicted and kind is PodClass.FAILED and uid:
             # A manager that was restarted meanwhile has forgotten whom it evicted; a pod that failed on its way out of
             # a node where it does not fit is taken for one.

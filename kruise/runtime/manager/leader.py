@@ -30,7 +30,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn
 
 from kruise.runtime.client.rest import Rest
 from kruise.runtime.clock import Clock, Random
@@ -56,11 +56,11 @@ from kruise.runtime.manager.lease import (
     decide,
 )
 from kruise.runtime.manager.lease_client import ElectionOptions, LeaseClient, check_no_other_leader
+from kruise.runtime.manager.recorder import EventSink
 from kruise.runtime.manager.term import Term
 from kruise.runtime.metrics import Metrics, Sample
-from kruise.runtime.objects import Object, Resource
 
-__all__ = ["Durations", "ElectionOptions", "Elector", "EventSink", "Lease", "Term", "check_no_other_leader", "decide"]
+__all__ = ["Durations", "ElectionOptions", "Elector", "Lease", "Term", "check_no_other_leader", "decide"]
 
 log = get_logger("leader")
 
@@ -70,14 +70,6 @@ GUARD_PERIOD: Final = 1.0
 """Seconds between two looks at boot time: a timer does not run on while the machine sleeps, boot time does."""
 SHORT_WATCH: Final = 1.0
 """Seconds: a watch that ends sooner without news counts as down, or a broken proxy would make us spin."""
-
-
-class EventSink(Protocol):
-    """Where the two events of an election go: a Recorder."""
-
-    def event(self, obj: Object, resource: Resource[Any], *, type: str, reason: str, action: str, note: str) -> None:
-        """Take one event; never blocks."""
-        ...
 
 
 class Elector:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock, Random, format_micro_time
@@ -54,7 +54,7 @@ from kruise.runtime.manager.correlator import (
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Object, ObjectMeta, PartialObject, Resource
 
-__all__ = ["EVENTS", "EventBroadcaster", "Recorder"]
+__all__ = ["EVENTS", "EventBroadcaster", "EventSink", "Recorder"]
 
 log = get_logger("events")
 
@@ -70,6 +70,14 @@ DRAIN: Final = 5.0
 """Seconds that writing what is left may take when the process stops."""
 _MAX_NAME: Final = 253
 _NEVER_HELPS: Final = (BadRequest, Invalid, MethodNotAllowed, TooLarge, Unsupported)
+
+
+class EventSink(Protocol):
+    """Where events go. A :class:`Recorder` is one; whoever reports asks for no more than this."""
+
+    def event(self, obj: Object, resource: Resource[Any], *, type: str, reason: str, action: str, note: str) -> None:
+        """Take one event; never blocks."""
+        ...
 
 
 class Recorder:

@@ -366,6 +366,18 @@ async def test_con3_a_job_that_is_gone_or_another_one_live_is_left_to_the_cache(
         await bench.once(live=True)
 
 
+async def test_con3_what_a_live_pass_evicts_is_remembered_by_the_view_of_the_cache() -> None:
+    bench = Bench("a", "b")
+    await bench.once()
+    bench.set_node(node_body("a", unschedulable=True))
+    await bench.once(live=True)
+    assert bench.deleted == [pod_name("sweep", "uid-sweep", "uid-a")]
+    bench.pods[Key("ns", bench.deleted[0])]["status"] = {"phase": "Failed"}
+    bench.set_node(node_body("a"))  # fits again, so that only the memory tells why the pod died
+    await bench.once()
+    assert "failed pod is found" not in bench.reasons()
+
+
 async def test_con3_survivors_of_a_failed_job_are_found_live() -> None:
     status = {**RUNNING, "phase": "failed", "conditions": [{"type": "Failed", "status": "True"}], "active": 1}
     one = job(status=status)

@@ -241,7 +241,7 @@ def test_an_evicted_pod_neither_fails_the_job_nor_ends_it_until_it_is_gone() -> 
     (slot,) = view.evicting()
     assert slot.pod is not None
     uid, key = slot.pod.pod.uid, slot.pod.key
-    view.evict([uid])
+    view.evicted.add(uid)
     view.set_pod(key, pod(job(), "n1", terminating=True))
     assert (view.desired, view.pending, view.failed) == (1, 1, 0)
     view.set_pod(key, pod(job(), "n1", terminating=True, phase="Failed"))
@@ -249,7 +249,7 @@ def test_an_evicted_pod_neither_fails_the_job_nor_ends_it_until_it_is_gone() -> 
     view.set_node("n1", node("n1"))
     assert (view.desired, view.pending, view.candidates) == (2, 2, 0), "its work is not done, and it holds its node"
     view.set_pod(key, None)
-    assert view.candidates == 1 and view.evicted == frozenset()
+    assert view.candidates == 1 and view.evicted == set()
 
 
 def test_f1_a_manager_that_forgot_takes_a_pod_that_failed_on_its_way_out_for_evicted() -> None:
