@@ -1,4 +1,4 @@
-"""What is read of the core kinds: Pod and Node, as frozen projections.
+"""What is read of the kinds of Kubernetes itself: pods, nodes, claims, storage classes, revisions, as projections.
 
 Purpose: one projection of each kind serves every controller of the process (INF8), so that a cached pod costs little
 and is decoded once. A field stands here because somebody reads it; everything else is dropped while decoding.
@@ -18,12 +18,26 @@ import msgspec
 from kruise.runtime.objects import EMPTY_MAP, Object, Resource
 
 __all__ = [
+    "CLAIMS",
     "NODES",
     "PODS",
+    "REVISIONS",
+    "STORAGE_CLASSES",
     "Affinity",
+    "Claim",
+    "ClaimCondition",
+    "ClaimSource",
+    "ClaimSpec",
+    "ClaimStatus",
+    "ConfigMapKey",
     "Container",
+    "ContainerResizePolicy",
     "ContainerState",
     "ContainerStatus",
+    "ControllerRevision",
+    "EnvSource",
+    "EnvVar",
+    "FieldRef",
     "Node",
     "NodeAffinity",
     "NodeCondition",
@@ -37,12 +51,15 @@ __all__ = [
     "PodSpec",
     "PodStatus",
     "PodTemplate",
+    "ReadinessGate",
     "ResourceRequirements",
     "StateTerminated",
     "StateWaiting",
+    "StorageClass",
     "Taint",
     "TemplateMeta",
     "Toleration",
+    "Volume",
 ]
 
 
@@ -89,24 +106,81 @@ class Toleration(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="ca
 
 
 class ResourceRequirements(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
-    """The requests of a container. Quantities stay as they are written."""
+    """The requests and limits of a container or claim. Quantities stay as they are written."""
 
     requests: dict[str, str | int | float] = msgspec.field(default_factory=lambda: EMPTY_MAP)
+    limits: dict[str, str | int | float] = msgspec.field(default_factory=lambda: EMPTY_MAP)
+
+
+class FieldRef(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A field of the pod that a variable shows: ``metadata.labels['app']``."""
+
+    field_path: str = ""
+
+
+class ConfigMapKey(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """The key of a ConfigMap that a variable shows."""
+
+    key: str = ""
+
+
+class EnvSource(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """Where a variable comes from, as far as an in-place update asks."""
+
+    field_ref: FieldRef | None = None
+    config_map_key_ref: ConfigMapKey | None = None
+
+
+class EnvVar(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A variable of a container. Its literal value is dropped: nobody decides by it, and it may be a secret."""
+
+    name: str = ""
+    value_from: EnvSource | None = None
+
+
+class ContainerResizePolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """Whether a container restarts when a resource of it changes."""
+
+    resource_name: str = ""
+    restart_policy: str = ""
 
 
 class Container(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
-    """A container as far as its requests, image and restart policy go."""
+    """A container as far as its resources, image, restart policy and the sources of its variables go."""
 
     name: str = ""
     image: str = ""
     restart_policy: str = ""
     resources: ResourceRequirements = ResourceRequirements()
+    resize_policy: tuple[ContainerResizePolicy, ...] = ()
+    env: tuple[EnvVar, ...] = ()
+
+
+class ReadinessGate(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A condition that must be true before the pod counts as ready."""
+
+    condition_type: str = ""
+
+
+class ClaimSource(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """The claim behind a volume."""
+
+    claim_name: str = ""
+
+
+class Volume(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A volume of a pod, as far as it is a claim."""
+
+    name: str = ""
+    persistent_volume_claim: ClaimSource | None = None
 
 
 class PodSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
-    """What decides on which node a pod may run, and how it restarts."""
+    """What decides on which node a pod may run, how it restarts, and what it waits for to be ready."""
 
     node_name: str = ""
+    readiness_gates: tuple[ReadinessGate, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     node_selector: dict[str, str] = msgspec.field(default_factory=lambda: EMPTY_MAP)
     affinity: Affinity | None = None
     tolerations: tuple[Toleration, ...] = ()
@@ -143,6 +217,10 @@ class ContainerStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, renam
     """What the kubelet reports of one container."""
 
     name: str = ""
+    image: str = ""
+    image_id: str = msgspec.field(default="", name="imageID")
+    container_id: str = msgspec.field(default="", name="containerID")
+    resources: ResourceRequirements | None = None
     restart_count: int = 0
     ready: bool = False
     state: ContainerState = ContainerState()
@@ -228,5 +306,55 @@ class Node(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
     status: NodeStatus = NodeStatus()
 
 
+class ClaimSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """What a claim asks for."""
+
+    access_modes: tuple[str, ...] = ()
+    storage_class_name: str | None = None
+    resources: ResourceRequirements = ResourceRequirements()
+
+
+class ClaimCondition(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """One condition of a claim."""
+
+    type: str = ""
+    status: str = ""
+
+
+class ClaimStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """What a claim got."""
+
+    phase: str = ""
+    capacity: dict[str, str | int | float] = msgspec.field(default_factory=lambda: EMPTY_MAP)
+    conditions: tuple[ClaimCondition, ...] = ()
+
+
+class Claim(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A PersistentVolumeClaim."""
+
+    spec: ClaimSpec = ClaimSpec()
+    status: ClaimStatus = ClaimStatus()
+
+
+class StorageClass(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A storage class, as far as growing a volume goes."""
+
+    allow_volume_expansion: bool | None = None
+
+
+class ControllerRevision(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """A kept version of a template. ``data`` stays the bytes of the wire."""
+
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    revision: int = 0
+
+
 PODS: Final[Resource[Pod]] = Resource("", "v1", "Pod", "pods", Pod)
 NODES: Final[Resource[Node]] = Resource("", "v1", "Node", "nodes", Node, namespaced=False)
+CLAIMS: Final[Resource[Claim]] = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", Claim)
+STORAGE_CLASSES: Final[Resource[StorageClass]] = Resource(
+    "storage.k8s.io", "v1", "StorageClass", "storageclasses", StorageClass, namespaced=False
+)
+REVISIONS: Final[Resource[ControllerRevision]] = Resource(
+    "apps", "v1", "ControllerRevision", "controllerrevisions", ControllerRevision
+)
