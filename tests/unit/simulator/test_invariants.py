@@ -235,6 +235,23 @@ def test_g4_rejects_a_write_that_changed_nothing():
     assert history.found() == ["G4"]
 
 
+def test_g4_accepts_the_patch_of_an_event_that_is_sent_once_more():
+    history = History(NoNoOps(ours))
+    again = {"resource": "events.events.k8s.io", "body": {"series": {"count": 2}}}
+    history.request(changed=True, **again)
+    history.request(changed=False, **again)
+    assert history.found() == []
+    history.request(changed=False, **again)
+    assert history.found() == ["G4"], "twice more is a storm"
+
+
+def test_g4_rejects_the_patch_of_an_event_that_says_something_old():
+    history = History(NoNoOps(ours))
+    history.request(changed=True, resource="events.events.k8s.io", body={"series": {"count": 3}})
+    history.request(changed=False, resource="events.events.k8s.io", body={"series": {"count": 2}})
+    assert history.found() == ["G4"]
+
+
 def test_g5_rejects_writes_lists_and_errors_at_rest():
     for bad in ({"verb": "patch"}, {"verb": "list"}, {"verb": "get", "code": 500}):
         quiet = Quiet(ours)
