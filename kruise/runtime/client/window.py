@@ -9,6 +9,8 @@ Guarantees (RES4):
   each full round of answers, half when a 429 comes or when the 99th percentile of the last 100 answers is over 1 s.
   One burst of 429 halves once: answers to writes that were sent before the cut say nothing about the new size.
 * Owners that wait are served round robin; an owner alone may use the whole window.
+* Within an owner, a write that goes on with a sequence which has begun comes before those that begin one: otherwise
+  every second write of a rollout would stand behind all first ones (``write_ahead``).
 * A cancelled waiter loses its place, never a slot.
 
 What this does not do: the lease does not pass here, and neither do reads.
@@ -34,6 +36,33 @@ SLOW: Final = 1.0
 
 write_owner: ContextVar[str] = ContextVar("kruise_write_owner", default="")
 """On whose behalf the present task writes: a worker sets it to its key. Unset, the controller is the owner."""
+
+write_ahead: ContextVar[bool] = ContextVar("kruise_write_ahead", default=False)
+"""Whether the present task goes on with a sequence of writes that has begun: it passes its owner's other writes."""
+
+
+class _Line:
+    """Those of one owner who wait."""
+
+    __slots__ = ("_begun", "_new")
+
+    def __init__(self) -> None:
+        self._begun: deque[asyncio.Future[None]] = deque()
+        self._new: deque[asyncio.Future[None]] = deque()
+
+    def append(self, future: asyncio.Future[None], *, ahead: bool) -> None:
+        (self._begun if ahead else self._new).append(future)
+
+    def popleft(self) -> asyncio.Future[None]:
+        return (self._begun or self._new).popleft()
+
+    def discard(self, future: asyncio.Future[None]) -> None:
+        for queue in (self._begun, self._new):
+            if future in queue:
+                queue.remove(future)
+
+    def __len__(self) -> int:
+        return len(self._begun) + len(self._new)
 
 
 class Slot:
@@ -71,7 +100,7 @@ class WriteWindow:
         self._round = 0
         self._cut_at = -math.inf
         self._latencies: deque[float] = deque(maxlen=SAMPLES)
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: OrderedDict[str, _Line] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -86,7 +115,7 @@ class WriteWindow:
     @property
     def waiting(self) -> int:
         """How many writes wait for a slot."""
-        return sum(len(queue) for queue in self._waiting.values())
+        return sum(map(len, self._waiting.values()))
 
     def slot(self, owner: str) -> Slot:
         """Return a slot for *owner*; entering it waits for a place, and can be cancelled."""
@@ -98,7 +127,7 @@ class WriteWindow:
             self._busy += 1
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append(future)
+        self._waiting.setdefault(owner, _Line()).append(future, ahead=write_ahead.get())
         try:
             await future
         except asyncio.CancelledError:
@@ -110,10 +139,10 @@ class WriteWindow:
             raise
 
     def _forget(self, owner: str, future: asyncio.Future[None]) -> None:
-        queue = self._waiting.get(owner)
-        if queue is not None and future in queue:
-            queue.remove(future)
-            if not queue:
+        line = self._waiting.get(owner)
+        if line is not None:
+            line.discard(future)
+            if not line:
                 del self._waiting[owner]
 
     def leave(self) -> None:
@@ -123,9 +152,9 @@ class WriteWindow:
 
     def _admit(self) -> None:
         while self._waiting and self._busy < self._size:
-            owner, queue = next(iter(self._waiting.items()))
-            future = queue.popleft()
-            if queue:
+            owner, line = next(iter(self._waiting.items()))
+            future = line.popleft()
+            if line:
                 self._waiting.move_to_end(owner)
             else:
                 del self._waiting[owner]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from kruise.runtime.client.window import LARGEST, SMALLEST, WriteWindow
+from kruise.runtime.client.window import LARGEST, SMALLEST, WriteWindow, write_ahead
 from kruise.runtime.testing.loop import VirtualClock, run_virtual
 
 
@@ -153,3 +153,35 @@ def test_res4_cancelled_waiters_lose_no_slot() -> None:
 
     for seed in range(30):
         run_virtual(main, seed=seed, pick="random")
+
+
+def test_res4_a_sequence_that_has_begun_passes_the_writes_of_its_owner_that_begin_one() -> None:
+    async def main(clock: VirtualClock) -> None:
+        window = WriteWindow(clock, smallest=1, largest=1)
+        order: list[str] = []
+
+        async def write(owner: str, what: str, *, ahead: bool = False) -> None:
+            token = write_ahead.set(ahead)
+            try:
+                async with window.slot(owner):
+                    order.append(what)
+                    await clock.sleep(1)
+            finally:
+                write_ahead.reset(token)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write("a", "first"))
+            await clock.sleep(0.1)
+            for what in ("new 1", "new 2"):
+                group.create_task(write("a", what))
+            group.create_task(write("b", "other"))
+            await clock.sleep(0.1)
+            for what in ("second 1", "second 2"):
+                group.create_task(write("a", what, ahead=True))
+            gone = group.create_task(write("a", "cancelled", ahead=True))
+            await clock.sleep(0.1)
+            gone.cancel()
+        assert order == ["first", "second 1", "other", "second 2", "new 1", "new 2"]
+        assert (window.busy, window.waiting) == (0, 0)
+
+    run_virtual(main)
