@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from kruise.runtime.client.frames import Codec
 from kruise.runtime.client.rest import Rest
 from kruise.runtime.errors import ResourceNotCached
@@ -111,6 +113,18 @@ class Live:
         ):
             found.extend(codec.read(item) for item in page.items)
         return found
+
+    async def server_version(self) -> str:
+        """Return the ``gitVersion`` of the server, ``""`` when it names none. Raises ApiError, TransportError."""
+        answer = await self._rest.get_path("/version")
+        try:
+            return msgspec.json.decode(answer.body, type=_Version).git_version
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return ""
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    git_version: str = ""
 
 
 class Codecs:

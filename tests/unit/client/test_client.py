@@ -425,6 +425,13 @@ async def test_cli1_a_live_read_raises_not_found_and_names_what_does_not_fit() -
     assert caught.value.path == "$.replicas"
 
 
+async def test_cli1_the_version_of_the_server_is_read_live() -> None:
+    script = Script(lambda _: ok({"major": "1", "gitVersion": "v1.37.2"}))
+    assert await client_of(script).live.server_version() == "v1.37.2"
+    assert script.requests[0].path == "/version"
+    assert await client_of(Script(lambda _: ok({"gitVersion": 1}))).live.server_version() == ""
+
+
 async def test_cli1_a_live_list_walks_the_pages_and_keeps_what_does_not_fit() -> None:
     def page(request: Request) -> Response:
         first = "continue" not in query(request)
