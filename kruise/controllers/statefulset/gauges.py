@@ -81,7 +81,7 @@ def add_gauges(metrics: Metrics, sets: Store[StatefulSet], *, details: bool = Fa
     family("strategy_type", "Update strategy of the set.", lambda s: _named(s.spec.update_strategy.type), ("type",))
     family(
         "spec_strategy_rollingupdate_max_unavailable",
-        "Pods that an update may make unavailable, as a number; a percentage of the replicas, rounded down, 1 at least.",
+        "Pods that an update may make unavailable; a percentage is counted out: of the replicas, rounded down.",
         _max_unavailable,
     )
 
