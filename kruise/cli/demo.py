@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 from typing import Any, Final
 
@@ -59,17 +58,19 @@ def _speed(text: str) -> float:
 
 async def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit code."""
-    # Only here: `kruise status` must not wait for the API server and the manager to be imported.
+    # Only here, as below: `kruise status` must not wait for the API server and the manager to be imported.
+    from kruise.runtime.manager.process import stop_on_signal
+
+    with stop_on_signal() as stop:
+        return await _show(args, stop)
+
+
+async def _show(args: argparse.Namespace, stop: asyncio.Event) -> int:
     from kruise.cli.demo_picture import Interrupted, NotSeen
     from kruise.cli.demo_script import Show
     from kruise.cli.demo_stage import opened
     from kruise.cli.demo_view import make_view
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
     view = make_view(sys.stdout, plain=args.plain)
     try:
         async with opened() as stage:
@@ -90,8 +91,6 @@ async def run(args: argparse.Namespace) -> int:
         raise _first(group) from None
     finally:
         view.close()
-        for number in signals:
-            loop.remove_signal_handler(number)
     return DONE if right else NOT_SHOWN
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from kruise.runtime.clock import SystemClock, new_token, system_random
 from kruise.runtime.errors import ConfigError
 from kruise.runtime.log import configure
+from kruise.runtime.manager.process import stop_on_signal
 from kruise.simulator.embedded import EmbeddedCluster, read_definitions
 
 
@@ -65,12 +65,9 @@ async def serve(args: argparse.Namespace, stop: asyncio.Event) -> None:
 
 
 async def _main(args: argparse.Namespace) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     try:
-        await serve(args, stop)
+        with stop_on_signal() as stop:
+            await serve(args, stop)
     except (ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2

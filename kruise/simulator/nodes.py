@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -26,6 +25,7 @@ from kruise.runtime.client.rest import Rest
 from kruise.runtime.clock import SystemClock, system_random
 from kruise.runtime.errors import ConfigError, RuntimeFault
 from kruise.runtime.log import configure, get_logger
+from kruise.runtime.manager.process import stop_on_signal
 from kruise.runtime.metrics import Metrics
 from kruise.simulator.behaviour import Rule
 from kruise.simulator.control import Control, parse_address, served
@@ -123,12 +123,9 @@ async def run(args: argparse.Namespace, stop: asyncio.Event) -> None:
 
 
 async def _main(args: argparse.Namespace) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     try:
-        await run(args, stop)
+        with stop_on_signal() as stop:
+            await run(args, stop)
     except (RuntimeFault, ExceptionGroup) as raised:
         fault = _first(raised)
         if isinstance(fault, ConfigError):

@@ -15,10 +15,11 @@ What this does not do: nothing here runs by being imported.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from kruise.runtime.log import get_logger
@@ -29,6 +30,7 @@ GC_THRESHOLDS: Final = (10_000, 20, 50)
 """Collections become rarer: what a manager allocates is mostly free of cycles (frozen structs, tuples, strings)."""
 
 EXIT_AT_ONCE: Final = 1
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def freeze_heap() -> None:
@@ -54,6 +56,20 @@ def loop_factory(*, fast: bool = True) -> Callable[[], asyncio.AbstractEventLoop
     return asyncio.new_event_loop
 
 
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGTERM and SIGINT set, for a small program on this loop; give them back at the end."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in STOPPING:
+            loop.remove_signal_handler(number)
+
+
 class Signals:
     """The signals of a process, as long as they are installed."""
 
@@ -69,14 +85,14 @@ class Signals:
     def install(self) -> None:
         """Take over SIGTERM, SIGINT and SIGUSR1 on the running loop."""
         self._loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             self._loop.add_signal_handler(number, self._on_stop, number)
         self._loop.add_signal_handler(signal.SIGUSR1, self._dump)
 
     def remove(self) -> None:
         """Give the signals back."""
         if self._loop is not None:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            for number in (*STOPPING, signal.SIGUSR1):
                 self._loop.remove_signal_handler(number)
             self._loop = None
 
