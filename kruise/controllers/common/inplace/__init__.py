@@ -1,0 +1,1 @@
+"""Update of a pod where it stands: what changes, in which batches, and when it is complete."""
