@@ -75,7 +75,7 @@ class CreateClaim:
 
 @dataclass(frozen=True, slots=True)
 class PatchClaim:
-    """Change a claim: its owners (merge patch body without uid and resourceVersion), or its size."""
+    """Change a claim: its owners (strategic merge patch body without uid and resourceVersion), or its size."""
 
     claim: Claim
     patch: dict[str, Any] = field(hash=False)
