@@ -11,7 +11,15 @@ from types import ModuleType
 from typing import Final
 
 from kruise.runtime.log import configure
-from tests.perf import bench_broadcastjob, bench_http, bench_ingest, bench_memory, bench_process, bench_queue
+from tests.perf import (
+    bench_broadcastjob,
+    bench_cluster,
+    bench_http,
+    bench_ingest,
+    bench_memory,
+    bench_process,
+    bench_queue,
+)
 from tests.perf.harness import REPEATS, Bench, failures, load_baseline, save_baseline, table
 
 SUITES: Final[dict[str, ModuleType]] = {
@@ -19,6 +27,7 @@ SUITES: Final[dict[str, ModuleType]] = {
     "queue": bench_queue,
     "memory": bench_memory,
     "broadcastjob": bench_broadcastjob,
+    "cluster": bench_cluster,
     "http": bench_http,
     "process": bench_process,
 }

@@ -94,7 +94,7 @@ def cpu() -> float:
     return time.process_time_ns() / 1e9
 
 
-def _calibrate() -> float:
+def calibrate() -> float:
     """Return the CPU seconds of one calibration loop, as it is at this moment."""
     started = cpu()
     for _ in range(20):
@@ -129,11 +129,11 @@ class Bench:
             if prepare is not None:
                 prepare()
             with settled():
-                before = _calibrate()
+                before = calibrate()
                 started = cpu()
                 run()
                 took = cpu() - started
-                unit = (before + _calibrate()) / 2
+                unit = (before + calibrate()) / 2
             samples.append((took / per, unit))
         self._note(name, samples[1:])
 
@@ -149,9 +149,9 @@ class Bench:
         samples = []
         for _ in range(self.repeats + 1):
             with settled(), asyncio.Runner(loop_factory=loop_factory) as runner:
-                before = _calibrate()
+                before = calibrate()
                 took = runner.run(run())
-                unit = (before + _calibrate()) / 2
+                unit = (before + calibrate()) / 2
             samples.append((took / per, unit))
         self._note(name, samples[1:])
 

@@ -1,0 +1,231 @@
+"""``python -m tests.perf.ideal``: what a rollout costs when nobody has to decide anything.
+
+A client without any controller that makes the same writes for the same pods as Advanced StatefulSet must, as
+concurrently as the budget allows: per pod a chain of conditional requests, and the next pod as soon as one is ready
+again. Its time is the ideal to which the manager's is related, on the same nodes, in the same run.
+
+* create: POST claim (with ``--claims``), POST pod, the first gate True once the pod is bound.
+* in-place: gate False and Ready False; image; gate True once the container runs the new image.
+* recreate: DELETE with uid and version; POST when the pod is gone; gate True once it is bound.
+* delete: DELETE of every pod.
+
+It prints one JSON object with the seconds of each step, in the order of the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from kruise.apis.core import CLAIMS, PODS, Pod
+from kruise.runtime.cache.cache import Cache
+from kruise.runtime.client.client import Client, PatchKind
+from kruise.runtime.client.http import HttpTransport
+from kruise.runtime.client.kubeconfig import load_config
+from kruise.runtime.client.rest import Rest
+from kruise.runtime.client.window import WriteWindow
+from kruise.runtime.clock import Clock, SystemClock, format_time, system_random
+from kruise.runtime.log import configure
+from kruise.runtime.manager.process import loop_factory
+from kruise.runtime.metrics import Metrics
+from kruise.runtime.objects import ObjectMeta, PartialObject, Unreadable
+
+GATE: Final = "InPlaceUpdateReady"
+NAMESPACE: Final = "default"
+APP: Final = "ideal"
+STEPS: Final = ("create", "in-place", "recreate", "delete")
+
+Body = dict[str, Any]
+Seen = Pod | None
+"""A pod, or nothing when there is none."""
+
+
+def _is(pod: Pod, kind: str) -> bool:
+    return any(c.type == kind and c.status == "True" for c in pod.status.conditions)
+
+
+class Pods:
+    """The pods as a watch shows them, and who waits for what of them."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, Pod] = {}
+        self._waiting: dict[str, tuple[Callable[[Seen], bool], asyncio.Future[Seen]]] = {}
+
+    def changed(self, old: Pod | Unreadable | None, new: Pod | Unreadable | None) -> None:
+        """Take one change of the store."""
+        one = new if new is not None else old
+        assert one is not None
+        name = one.metadata.name
+        if isinstance(new, Pod):
+            self.now[name] = new
+        else:
+            self.now.pop(name, None)
+        waits = self._waiting.get(name)
+        if waits is not None and waits[0](self.now.get(name)):
+            del self._waiting[name]
+            waits[1].set_result(self.now.get(name))
+
+    async def until(self, name: str, condition: Callable[[Seen], bool]) -> Seen:
+        """Wait until *condition* holds for the pod *name*; return it."""
+        if condition(self.now.get(name)):
+            return self.now.get(name)
+        future: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
+        self._waiting[name] = (condition, future)
+        return await future
+
+    async def pod(self, name: str, condition: Callable[[Pod], bool]) -> Pod:
+        """Wait until the pod *name* is there and *condition* holds; return it."""
+        found = await self.until(name, lambda p: p is not None and condition(p))
+        assert found is not None
+        return found
+
+
+class Driver:
+    """Makes the writes."""
+
+    def __init__(self, client: Client, pods: Pods, args: argparse.Namespace, clock: Clock) -> None:
+        self._client = client
+        self._pods = pods
+        self._args = args
+        self._clock = clock
+        self._version = 1
+        self._names = [f"{APP}-{number}" for number in range(args.pods)]
+
+    async def run(self, step: str) -> float:
+        """Do one step with all pods; return its seconds."""
+        began = self._clock.monotonic()
+        if step == "create":
+            await self._each(self._create, len(self._names))
+        elif step == "delete":
+            await self._each(self._delete, len(self._names))
+        else:
+            self._version += 1
+            await self._each(self._in_place if step == "in-place" else self._recreate, self._args.budget)
+        return self._clock.monotonic() - began
+
+    async def _each(self, do: Callable[[str], Awaitable[None]], at_once: int) -> None:
+        left = iter(reversed(self._names))
+
+        async def some() -> None:
+            for name in left:
+                await do(name)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(at_once, len(self._names))):
+                tasks.create_task(some())
+
+    @property
+    def _image(self) -> str:
+        return f"{self._args.image}:v{self._version}"
+
+    def _body(self, name: str) -> Body:
+        spec: Body = {"containers": [{"name": "main", "image": self._image}], "terminationGracePeriodSeconds": 1}
+        if self._args.gated:
+            spec["readinessGates"] = [{"conditionType": GATE}]
+        if self._args.claims:
+            spec["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": f"data-{name}"}}]
+        meta = {"name": name, "namespace": NAMESPACE, "labels": {"app": APP}}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+    async def _create(self, name: str) -> None:
+        if self._args.claims:
+            spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+            if self._args.storage_class:
+                spec["storageClassName"] = self._args.storage_class
+            meta = {"name": f"data-{name}", "namespace": NAMESPACE, "labels": {"app": APP}}
+            claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
+            await self._client.create(CLAIMS, claim)
+        await self._make(name)
+
+    async def _make(self, name: str) -> None:
+        made = await self._client.create(PODS, self._body(name))
+        if self._args.gated:
+            pod = await self._pods.pod(name, lambda p: p.uid == made.uid and bool(p.spec.node_name))
+            await self._gate(pod, True)
+        await self._pods.pod(name, lambda p: p.uid == made.uid and _is(p, "Ready"))
+
+    async def _gate(self, pod: Pod, on: bool) -> ObjectMeta:
+        """Set the gate; a version that moved meanwhile is looked at again, as a controller does."""
+        stamp = format_time(self._clock.now())
+        conditions = [{"type": GATE, "status": str(on), "lastTransitionTime": stamp}]
+        if not on:
+            conditions.append({"type": "Ready", "status": "False", "lastTransitionTime": stamp})
+        return await self._patch(pod, {"status": {"conditions": conditions}}, "status")
+
+    async def _patch(self, pod: Pod | PartialObject, patch: Body, subresource: str = "") -> ObjectMeta:
+        done = await self._client.patch(PODS, pod, patch, kind=PatchKind.STRATEGIC, subresource=subresource)
+        assert done is not None
+        return done
+
+    async def _in_place(self, name: str) -> None:
+        pod, image = self._pods.now[name], self._image
+        answer = await self._gate(pod, False) if self._args.gated else pod.metadata
+        meta = {"annotations": {"updated": image}}
+        patch = {"metadata": meta, "spec": {"containers": [{"name": "main", "image": image}]}}
+        await self._patch(PartialObject(metadata=answer), patch)
+
+        def restarted(p: Pod) -> bool:
+            return any(s.image == image and s.ready for s in p.status.container_statuses)
+
+        pod = await self._pods.pod(name, restarted)
+        if self._args.gated:
+            await self._gate(pod, True)
+        else:
+            await self._patch(pod, {"metadata": {"annotations": {"done": image}}})
+        await self._pods.pod(name, lambda p: restarted(p) and _is(p, "Ready"))
+
+    async def _delete(self, name: str) -> None:
+        pod = self._pods.now[name]
+        await self._client.delete(PODS, pod, disrupts=True)
+        await self._pods.until(name, lambda p: p is None)
+
+    async def _recreate(self, name: str) -> None:
+        await self._delete(name)
+        await self._make(name)
+
+
+async def main(args: argparse.Namespace) -> None:
+    """Run the steps."""
+    clock, rng, metrics = SystemClock(), system_random(), Metrics(process=False)
+    config = await load_config(clock, kubeconfig=args.kubeconfig, context=None)
+    async with AsyncExitStack() as stack:
+        transport = await stack.enter_async_context(HttpTransport(config, clock=clock, metrics=metrics))
+        window = WriteWindow(clock=clock, metrics=metrics)
+        rest = Rest(transport, clock=clock, rng=rng, metrics=metrics, user_agent="ideal", window=window)
+        cache = Cache(rest, clock=clock, rng=rng, metrics=metrics, namespaces=(NAMESPACE,))
+        informer = cache.watch(PODS, label_selector=f"app={APP}")
+        pods = Pods()
+        informer.store.on_change(pods.changed)
+        client = Client(rest, metrics=metrics, clock=clock)
+        driver = Driver(client, pods, args, clock)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(cache.run())
+            await cache.wait_synced()
+            seconds = [{"step": step, "seconds": round(await driver.run(step), 3)} for step in args.steps]
+            running.cancel()
+    print(json.dumps(seconds))
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.perf.ideal", description=__doc__)
+    made.add_argument("steps", nargs="+", choices=STEPS)
+    made.add_argument("--kubeconfig", required=True)
+    made.add_argument("--pods", type=int, default=10)
+    made.add_argument("--budget", type=int, default=10, help="how many pods may be unavailable")
+    made.add_argument("--image", default="registry.example.com/app")
+    made.add_argument("--claims", action="store_true", help="one claim for each pod")
+    made.add_argument("--storage-class", default="")
+    made.add_argument("--gated", action=argparse.BooleanOptionalAction, default=True)
+    return made.parse_args(argv)
+
+
+if __name__ == "__main__":
+    configure(level="error")
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main(parse(sys.argv[1:])))
