@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kruise.controllers.common.inplace.gates import Gates
+from kruise.controllers.statefulset.pods import PodGates
 
 __all__ = ["DEFAULT_SETTINGS", "Settings"]
 
@@ -22,6 +23,8 @@ class Settings:
 
     inplace: Gates = field(default_factory=Gates)
     """What an in-place update may do; it knows the version of the API server too."""
+    pods: PodGates = field(default_factory=PodGates)
+    """What a new pod looks like."""
     auto_delete_claims: bool = True
     """StatefulSetAutoDeletePVC: claims have the owners that the retention policy says."""
     auto_resize_claims: bool = False
