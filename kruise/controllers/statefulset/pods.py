@@ -6,9 +6,9 @@ Guarantees (spec/advanced-statefulset 2.3, 2.6):
 
 * S1: the name of a pod is a function of the set's name and the ordinal, so two managers, a crash or a stale cache can
   only try to create the *same* object, and the API server refuses the second one.
-* A pod is made from the template of its revision: a field that nobody here knows survives. What is equal for all pods
-  of a revision is shared with the template, so building one costs the same for ten pods and for ten thousand; nobody
-  changes a body or a template.
+* A pod is made from the whole template of its revision, whatever is in it. What is equal for all pods of a revision is
+  shared with the template, so building one costs the same for ten pods and for ten thousand; nobody changes a body or a
+  template.
 * Claims win over volumes of the template that have their names.
 * The readiness gate KruisePodReady is there exactly when something may take the pod out of service by it.
 * Identity is the name and the label that repeats it. The label with the ordinal, the host name and the subdomain are
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from kruise.apis.core import Pod
 from kruise.apis.ordinals import NO_MEMBER, pod_name
@@ -37,12 +37,10 @@ from kruise.apis.statefulset import (
 from kruise.controllers.common.inplace.writes import MAIN, PodWrite
 from kruise.controllers.common.lifecycle import first_state, state_fields
 from kruise.controllers.common.readiness import POD_READY_GATE
+from kruise.controllers.common.revisions import Revision
 from kruise.controllers.statefulset.claiming import member_ordinal
 from kruise.controllers.statefulset.claims import ClaimTemplate, claim_name
 from kruise.runtime.objects import Object, ObjectMeta, owner_reference
-
-if TYPE_CHECKING:
-    from kruise.controllers.common.revisions import Revision
 
 __all__ = [
     "DEFAULT_POD_GATES",
