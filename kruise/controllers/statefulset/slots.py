@@ -1,0 +1,230 @@
+"""One ordinal that has a pod: what is known of it, and in which sets of the view it stands.
+
+Purpose: :func:`judge` reads pod and claims once, when one of them changed; all that a plan asks afterwards are sets.
+
+Guarantees: marks are a function of the frame, the pod, its claims, and of whether the pod has been ready for long
+enough; they know neither other pods nor the clock. An ``UP`` pod is one that a user would call available, whatever
+label it carries (S2): taking one down costs budget, always.
+
+What this does not do: it keeps nothing in order; ``view`` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from kruise.apis.core import Pod
+from kruise.apis.statefulset import LABEL_SPECIFIED_DELETE, Lifecycle
+from kruise.controllers.common.inplace.complete import completion
+from kruise.controllers.common.lifecycle import State, hooked, released, state_of
+from kruise.controllers.statefulset.claims import NO_CLAIMS, PodClaims, retention_patch
+from kruise.controllers.statefulset.frame import Frame
+from kruise.controllers.statefulset.order import Rank, counts_as_updated
+from kruise.controllers.statefulset.pods import identity_matches
+from kruise.controllers.statefulset.predicates import (
+    is_created,
+    is_finished,
+    is_healthy,
+    is_normal,
+    is_ready,
+    ready_since,
+    revision_of,
+)
+from kruise.runtime.objects import Key, Unreadable
+
+__all__ = ["Slot", "judge", "names"]
+
+# What the status counts, over every pod of the set.
+CREATED: Final = 1 << 0
+READY: Final = 1 << 1
+AVAILABLE: Final = 1 << 2
+CURRENT: Final = 1 << 3
+UPDATED: Final = 1 << 4
+UPDATED_READY: Final = 1 << 5
+UPDATED_AVAILABLE: Final = 1 << 6
+
+# Pods whose ordinal is in the range.
+VALID: Final = 1 << 7
+FINISHED: Final = 1 << 8
+"""Failed or succeeded."""
+GOING: Final = 1 << 9
+"""On their way out, and not finished."""
+UNAVAILABLE: Final = 1 << 10
+"""Not available, and not finished: what the scale phase waits for (spec 5.1)."""
+DOWN: Final = 1 << 11
+"""Part of the unavailable set of the update phase (spec 6.4.4)."""
+OUTDATED: Final = 1 << 12
+"""Not as the update wants it, whoever has to act."""
+OUTDATED_FREE: Final = 1 << 13
+"""To be updated, and not up: updating it takes nothing from anybody."""
+OUTDATED_COSTLY: Final = 1 << 14
+"""To be updated, and up."""
+SPECIFIED_FREE: Final = 1 << 15
+"""To be replaced by the user's word, and not up."""
+SPECIFIED_COSTLY: Final = 1 << 16
+RELEASED: Final = 1 << 17
+"""Prepared for an update or a deletion, and held by nobody any more."""
+AHEAD: Final = 1 << 18
+"""Updated or on its way out: it uses up the window of an unordered update."""
+CLAIMLESS: Final = 1 << 19
+"""Pending, and without one of its claims."""
+AVAILABLE_VALID: Final = 1 << 20
+UP: Final = 1 << 21
+"""Available in the eyes of a user: ready for long enough and not on its way out."""
+
+# Pods of every ordinal.
+CONDEMNED: Final = 1 << 22
+SICK: Final = 1 << 23
+"""Condemned and not healthy."""
+REFRESH: Final = 1 << 24
+"""Something may have to be written to it, or it waits for a time; to be looked at once."""
+MISNAMED: Final = 1 << 25
+"""Its identity is not as it must be."""
+MISOWNED: Final = 1 << 26
+"""A claim of it has not the owners that the retention policy wants."""
+UNREADABLE: Final = 1 << 27
+
+ORDERED_MARKS: Final = (
+    FINISHED, GOING, UNAVAILABLE, DOWN, OUTDATED, OUTDATED_FREE, OUTDATED_COSTLY, SPECIFIED_FREE, SPECIFIED_COSTLY,
+    RELEASED, AHEAD, CLAIMLESS, CONDEMNED, SICK, REFRESH, MISNAMED, MISOWNED, UNREADABLE,
+)  # fmt: skip
+"""The marks whose ordinals are kept in order; of the others only the number is kept."""
+MARKS: Final = tuple(1 << n for n in range(28))
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One ordinal with its pod."""
+
+    ordinal: int
+    pod: Pod | Unreadable
+    claims: PodClaims = NO_CLAIMS
+    marks: int = 0
+    ripe: bool = True
+    """Whether the pod was ready for ``minReadySeconds`` when the view was last told the time."""
+    ripe_at: float | None = None
+    """When it will be, in wall seconds."""
+    look: bool = True
+    """Whether its refresh has yet to be looked at, since pod, set or time changed."""
+    look_at: float | None = None
+    """When time alone makes it worth another look."""
+    rank: Rank | None = None
+    """Where an unordered update has it."""
+    label: str = ""
+    """The revision that it was counted for."""
+    adds: tuple[tuple[int, int], ...] = field(default=())
+    """What it adds to the status of each claim template."""
+
+    @property
+    def key(self) -> Key:
+        """The key of the pod."""
+        return self.pod.key
+
+    @property
+    def name(self) -> str:
+        """The name of the pod."""
+        return self.pod.metadata.name
+
+    def has(self, mark: int) -> bool:
+        """Tell whether the slot bears *mark*."""
+        return bool(self.marks & mark)
+
+
+def names(marks: int) -> str:
+    """Return the names of *marks*, for a self-check that found a difference."""
+    known = {value: name for name, value in globals().items() if name.isupper() and isinstance(value, int)}
+    return "|".join(known[mark] for mark in MARKS if marks & mark)
+
+
+def ripens(frame: Frame, pod: Pod | Unreadable) -> tuple[bool, float | None]:
+    """Return whether *pod* must first be ready for some time, and when that will be; ``None``: nobody can say."""
+    if frame.min_ready <= 0 or not isinstance(pod, Pod) or not is_ready(pod):
+        return False, None
+    since = ready_since(pod)
+    return True, None if since is None else since + frame.min_ready
+
+
+def judge(frame: Frame, slot: Slot) -> int:
+    """Return the marks of *slot* as it is now."""
+    pod = slot.pod
+    update = frame.update_name
+    label = revision_of(pod)
+    terminating, finished = pod.terminating, is_finished(pod)
+    ready = is_ready(pod)
+    available = ready and slot.ripe and is_normal(pod)
+    marks = 0
+    if is_created(pod):
+        marks |= CREATED
+        if not terminating:
+            marks |= (CURRENT if label == frame.current_name else 0) | (UPDATED if label == update else 0)
+    if ready:
+        marks |= READY | (UPDATED_READY if label == update else 0)
+    if available:
+        marks |= AVAILABLE | (UPDATED_AVAILABLE if label == update else 0)
+    if isinstance(pod, Unreadable):
+        marks |= UNREADABLE
+    elif not terminating:
+        marks |= REFRESH if slot.look else 0
+        marks |= 0 if identity_matches(frame.sts, pod) else MISNAMED
+    valid = slot.ordinal in frame.ordinals
+    if frame.settings.auto_delete_claims and any(
+        claim is not None and not claim.terminating and retention_patch(frame.sts, pod, claim, not valid)
+        for claim in slot.claims.claims
+    ):
+        marks |= MISOWNED
+    if not valid:
+        return marks | CONDEMNED | (0 if is_healthy(pod) else SICK)
+    marks |= VALID
+    marks |= AVAILABLE_VALID if available and not terminating else 0
+    marks |= UP if ready and slot.ripe and not terminating else 0
+    if finished:
+        marks |= FINISHED
+    else:
+        marks |= (GOING if terminating else 0) | (0 if available else UNAVAILABLE)
+    if terminating or counts_as_updated(pod, update, preparing=frame.settings.preparing_as_updated):
+        marks |= AHEAD
+    matched = slot.claims.matched if frame.resizes else True
+    if label != update or not matched:
+        marks |= OUTDATED
+    if isinstance(pod, Unreadable) or not _serves(frame, slot, pod, available):
+        marks |= DOWN
+    if isinstance(pod, Unreadable) or terminating:
+        return marks
+    return marks | _wishes(frame, slot, pod, marks, matched)
+
+
+def _serves(frame: Frame, slot: Slot, pod: Pod, available: bool) -> bool:
+    """Tell whether nothing is under way at the pod, so that another may be taken down (spec 6.4.4)."""
+    if not available or pod.terminating:
+        return False
+    if frame.resizes and not slot.claims.ready:
+        return False
+    return completion(pod, frame.settings.inplace).done
+
+
+def _wishes(frame: Frame, slot: Slot, pod: Pod, marks: int, matched: bool) -> int:
+    """Return the marks of what is to be done to a pod of the range that can be read and stays for now."""
+    lifecycle, free = frame.lifecycle, bool(marks & DOWN and not marks & UP)
+    found = 0
+    if pod.status.phase == "Pending" and any(claim is None for claim in slot.claims.claims):
+        found |= CLAIMLESS
+    if released(lifecycle, pod.metadata):
+        found |= RELEASED
+    if _held(lifecycle, pod, State.PREPARING_DELETE) or marks & FINISHED:
+        return found
+    if LABEL_SPECIFIED_DELETE in pod.metadata.labels:
+        found |= SPECIFIED_FREE if free else SPECIFIED_COSTLY
+    # A claim that grows keeps its pod waiting, and counts as down meanwhile; its event brings the slot back.
+    waits_for_claim = frame.resizes and matched and not slot.claims.completed
+    if marks & OUTDATED and not waits_for_claim and not _held(lifecycle, pod, State.PREPARING_UPDATE):
+        found |= OUTDATED_FREE if free else OUTDATED_COSTLY
+    return found
+
+
+def _held(lifecycle: Lifecycle | None, pod: Pod, state: State) -> bool:
+    """Tell whether a hook holds the pod in *state*."""
+    if lifecycle is None or state_of(pod.metadata) is not state:
+        return False
+    hook = lifecycle.pre_delete if state is State.PREPARING_DELETE else lifecycle.in_place_update
+    return hooked(hook, pod.metadata)
