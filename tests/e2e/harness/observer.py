@@ -33,10 +33,14 @@ Body = dict[str, Any]
 PATHS: Final = {
     "pods": "/api/v1/pods",
     "nodes": "/api/v1/nodes",
+    "persistentvolumeclaims": "/api/v1/persistentvolumeclaims",
     "broadcastjobs.apps.kruise.io": "/apis/apps.kruise.io/v1beta1/broadcastjobs",
+    "statefulsets.apps.kruise.io": "/apis/apps.kruise.io/v1beta1/statefulsets",
+    "controllerrevisions.apps": "/apis/apps/v1/controllerrevisions",
     "leases.coordination.k8s.io": "/apis/coordination.k8s.io/v1/namespaces/kruise-system/leases",
 }
 JOBS: Final = "broadcastjobs.apps.kruise.io"
+SETS: Final = "statefulsets.apps.kruise.io"
 LEASES: Final = "leases.coordination.k8s.io"
 _QUIET: Final = 5.0
 """Seconds without a byte after which the thread looks whether it should end."""
@@ -119,6 +123,19 @@ class Observer:
     def job(self, name: str, namespace: str = "default") -> Body | None:
         """Return a job."""
         return self.get(JOBS, namespace, name)
+
+    def set(self, name: str, namespace: str = "default") -> Body | None:
+        """Return a StatefulSet of ours."""
+        return self.get(SETS, namespace, name)
+
+    def set_pods(self, name: str, namespace: str = "default") -> list[Body]:
+        """Return the present pods whose label says that they are a set's, by ordinal."""
+        mine = [
+            pod
+            for pod in self.all("pods")
+            if pod["metadata"]["namespace"] == namespace and (pod["metadata"].get("labels") or {}).get("app") == name
+        ]
+        return sorted(mine, key=lambda pod: int(pod["metadata"]["name"].rpartition("-")[2]))
 
     def until(self, condition: Callable[[], Any], timeout: float, what: str = "") -> Any:
         """Wait until *condition* is truthy, looked at after each event; return its value. Fails the test after that."""

@@ -26,6 +26,8 @@ ACCOUNT: Final = "kruise-manager"
 ACTOR: Final = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 MERGE: Final = "application/merge-patch+json"
 JOBS_PATH: Final = "/apis/apps.kruise.io/v1beta1/namespaces/{}/broadcastjobs"
+SETS_PATH: Final = "/apis/apps.kruise.io/v1beta1/namespaces/{}/statefulsets"
+JSON: Final = "application/json-patch+json"
 
 
 def until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
@@ -95,6 +97,23 @@ class World:
         """Delete a job."""
         self.call("DELETE", f"{JOBS_PATH.format(namespace)}/{name}")
 
+    def create_set(self, body: Body) -> Body:
+        """Create a StatefulSet of ours."""
+        return self.call("POST", SETS_PATH.format(body["metadata"]["namespace"]), body)
+
+    def set(self, name: str, namespace: str = "default") -> Body:
+        """Return a StatefulSet of ours."""
+        return self.call("GET", f"{SETS_PATH.format(namespace)}/{name}")
+
+    def patch_set(self, name: str, patch: Body | list[Body], namespace: str = "default") -> Body:
+        """Merge *patch* into a set; a list is a JSON patch."""
+        kind = JSON if isinstance(patch, list) else MERGE
+        return self.call("PATCH", f"{SETS_PATH.format(namespace)}/{name}", patch, content_type=kind)
+
+    def delete_set(self, name: str, namespace: str = "default") -> None:
+        """Delete a set."""
+        self.call("DELETE", f"{SETS_PATH.format(namespace)}/{name}")
+
     def pods(self) -> list[Body]:
         """Return all pods."""
         found: list[Body] = self.call("GET", "/api/v1/pods")["items"]
@@ -161,10 +180,17 @@ class World:
     # Upkeep.
 
     def clean(self) -> None:
-        """Put the cluster back: no jobs, no pods, no rules, no cordons, no settings of nodes."""
+        """Put the cluster back: no jobs, no sets, no claims, no pods, no rules, no cordons, no settings of nodes."""
         self.control("PUT", "/rules", [])
         for job in self.call("GET", "/apis/apps.kruise.io/v1beta1/broadcastjobs")["items"]:
             self.delete_job(job["metadata"]["name"], job["metadata"]["namespace"])
+        for one in self.call("GET", "/apis/apps.kruise.io/v1beta1/statefulsets")["items"]:
+            self.delete_set(one["metadata"]["name"], one["metadata"]["namespace"])
+        for claim in self.call("GET", "/api/v1/persistentvolumeclaims")["items"]:
+            meta = claim["metadata"]
+            self.cluster.api.ask(
+                "DELETE", f"/api/v1/namespaces/{meta['namespace']}/persistentvolumeclaims/{meta['name']}"
+            )
         for pod in self.pods():
             # The garbage collector would get there; a test run need not wait for it.
             meta = pod["metadata"]

@@ -1,0 +1,25 @@
+"""The driver without a controller, as a process of its own: what a rollout costs when nobody decides anything.
+
+Purpose: the ideal to which seconds of the manager are related, on the same nodes in the same run.
+
+What this does not do: it checks no invariants; its pods are nobody's.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from hack.cluster import ROOT, Cluster
+
+
+def seconds(
+    cluster: Cluster, *steps: str, pods: int, budget: int, image: str, flags: tuple[str, ...] = ()
+) -> list[float]:
+    """Run *steps* of ``tests.perf.ideal``; return the seconds of each."""
+    argv = [sys.executable, "-m", "tests.perf.ideal", *steps, f"--kubeconfig={cluster.admin}"]
+    argv += [f"--pods={pods}", f"--budget={budget}", f"--image={image}", *flags]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [one["seconds"] for one in json.loads(done.stdout)]

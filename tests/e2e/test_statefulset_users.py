@@ -1,0 +1,211 @@
+"""What people and other controllers do with a set: scale, wait, explain, an autoscaler, status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from hack.cluster import ROOT
+from tests.e2e.conftest import Watched
+from tests.e2e.harness.manager import ManagerProcess
+from tests.e2e.harness.sets import condition, image_patch, rolled_out, statefulset, status
+from tests.e2e.harness.world import World
+
+pytestmark = pytest.mark.real
+
+
+def kubectl(world: World, *args: str) -> str:
+    """Run kubectl as the administrator; return what it prints."""
+    return str(world.cluster.kubectl(*args))
+
+
+def kruise_status(world: World, *args: str) -> tuple[int, str]:
+    """Run ``kruise status``; return the exit code and what it prints."""
+    argv = [sys.executable, "-m", "kruise.cli.main", "status", f"--kubeconfig={world.cluster.admin}", *args]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def explained(world: World, name: str) -> list[dict[str, Any]]:
+    """Return the decisions of ``kruise status -o json``."""
+    _, text = kruise_status(world, f"asts/{name}", "-o", "json")
+    found: list[dict[str, Any]] = json.loads(text)["decisions"]
+    return found
+
+
+@pytest.mark.timeout(240)
+def test_scale_wait_explain_and_columns(world: World, watched: Watched, manager: ManagerProcess) -> None:
+    world.nodes(10)
+    observer = watched.observer
+    world.create_set(statefulset("web", 3, budget=2))
+    kubectl(world, "wait", "--for=condition=Available", "asts/web", "--timeout=60s")
+    observer.until(lambda: rolled_out(observer.set("web")), 60.0, "all pods run")
+    kubectl(world, "scale", "asts/web", "--replicas=6", "--current-replicas=3")
+    observer.until(lambda: status(observer.set("web")).get("readyReplicas") == 6, 60.0, "six pods are ready")
+    kubectl(world, "wait", "--for=jsonpath={.status.availableReplicas}=6", "asts/web", "--timeout=30s")
+    kubectl(world, "wait", "--for=condition=Ready", "asts/web", "--timeout=30s")
+    kubectl(world, "wait", "--for=condition=Progressing=false", "asts/web", "--timeout=30s")
+    header, row = kubectl(world, "get", "asts", "web").splitlines()
+    assert header.split() == ["NAME", "DESIRED", "CURRENT", "UPDATED", "READY", "AGE"]
+    assert row.split()[:5] == ["web", "6", "6", "6", "6"]
+    header, row = kubectl(world, "get", "asts", "web", "-o", "wide").splitlines()
+    assert header.split()[-2:] == ["CONTAINERS", "IMAGES"]
+    text = kubectl(world, "explain", "asts.spec.updateStrategy.rollingUpdate", "--api-version=apps.kruise.io/v1beta1")
+    for field in ("partition", "maxUnavailable", "podUpdatePolicy", "paused", "minReadySeconds"):
+        assert field in text
+    assert "<no description>" not in text
+    described = kubectl(world, "describe", "asts", "web")
+    assert "SuccessfulCreate" in described
+
+
+@pytest.mark.timeout(240)
+def test_an_autoscaler_reads_the_scale_subresource(world: World, watched: Watched, manager: ManagerProcess) -> None:
+    world.nodes(10)
+    world.create_set(statefulset("web", 2))
+    watched.observer.until(lambda: rolled_out(watched.observer.set("web")), 60.0, "all pods run")
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps.kruise.io/v1beta1", "kind": "StatefulSet", "name": "web"},
+            "minReplicas": 4,
+            "maxReplicas": 6,
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
+                }
+            ],
+        },
+    }
+    path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
+    world.call("POST", path, scaler)
+    try:
+        # Fewer replicas than its minimum: it writes the scale subresource although nobody gives it metrics.
+        watched.observer.until(
+            lambda: status(watched.observer.set("web")).get("readyReplicas") == 4, 90.0, "the autoscaler's minimum"
+        )
+        found = world.call("GET", f"{path}/web")["status"]
+        able = next(c for c in found["conditions"] if c["type"] == "AbleToScale")
+        assert able["status"] == "True", able
+        assert found["currentReplicas"] in (2, 4)
+        scale = world.call("GET", "/apis/apps.kruise.io/v1beta1/namespaces/default/statefulsets/web/scale")
+        assert scale["status"]["selector"] == "app=web"
+        scale["metadata"].pop("resourceVersion")
+        scale["spec"]["replicas"] = 5
+        world.call("PUT", "/apis/apps.kruise.io/v1beta1/namespaces/default/statefulsets/web/scale", scale)
+        watched.observer.until(
+            lambda: status(watched.observer.set("web")).get("readyReplicas") == 5, 60.0, "a PUT without a version"
+        )
+    finally:
+        world.call("DELETE", f"{path}/web")
+
+
+def stuck(world: World, watched: Watched, name: str, reason: str, *, within: float = 30.0) -> dict[str, Any]:
+    """Wait until the condition and the command line say *reason*; return the decision."""
+    observer = watched.observer
+    observer.until(
+        lambda: reason in (condition(observer.set(name), "Progressing").get("reason"), *_reasons(world, name)),
+        within,
+        f"the reason {reason}; there are {_reasons(world, name)}",
+    )
+    found = [d for d in explained(world, name) if d["reason"] == reason]
+    assert found, f"kruise status does not say {reason}"
+    assert found[0]["evidence"] and found[0]["subject"]
+    return found[0]
+
+
+def _reasons(world: World, name: str) -> set[str]:
+    return {d["reason"] for d in explained(world, name)}
+
+
+@pytest.mark.timeout(300)
+def test_a_bad_image_stops_at_the_budget_says_why_and_the_next_template_repairs_it(
+    world: World, watched: Watched, manager: ManagerProcess
+) -> None:
+    world.nodes(10)
+    observer = watched.observer
+    world.create_set(statefulset("web", 10, budget=3))
+    observer.until(lambda: rolled_out(observer.set("web")), 60.0, "all pods run")
+    world.patch_set("web", image_patch("sim.kruise.io/pull-fail:v2"))
+
+    def waiting() -> list[Any]:
+        return [
+            p
+            for p in observer.set_pods("web")
+            for s in p["status"].get("containerStatuses") or ()
+            if "ImagePull" in ((s["state"].get("waiting") or {}).get("reason") or "")
+        ]
+
+    observer.until(lambda: len(waiting()) == 3, 60.0, "three pods cannot pull")
+    reported = time.monotonic()
+    observer.until(
+        lambda: condition(observer.set("web"), "Progressing").get("reason") == "ImagePullFailed", 10.0, "the condition"
+    )
+    took = time.monotonic() - reported
+    assert took < 5.0, f"the reason came {took:.1f} s after the third kubelet's report"
+    decision = stuck(world, watched, "web", "ImagePullFailed")
+    assert "pull-fail" in decision["evidence"] or "ImagePull" in decision["evidence"]
+    assert "MaxUnavailableReached" in _reasons(world, "web")
+    code, text = kruise_status(world, "asts/web")
+    assert code == 2, text
+    assert "ImagePullFailed" in text
+    assert "MaxUnavailableReached" in text
+    time.sleep(3.0)
+    assert len(waiting()) == 3, "it stops at the budget"
+    assert status(observer.set("web"))["readyReplicas"] == 7
+    world.patch_set("web", image_patch("registry.example.com/app:v3"))
+    observer.until(lambda: rolled_out(observer.set("web")), 90.0, "the next template repairs it")
+    code, text = kruise_status(world, "asts/web")
+    assert code == 0, text
+
+
+@pytest.mark.timeout(300)
+def test_partition_pause_and_a_probe_that_never_passes_say_why(
+    world: World, watched: Watched, manager: ManagerProcess
+) -> None:
+    world.nodes(10)
+    observer = watched.observer
+    world.create_set(statefulset("web", 5, budget=1, rolling={"partition": 3}))
+    observer.until(lambda: rolled_out(observer.set("web")), 60.0, "all pods run")
+    world.patch_set("web", image_patch("registry.example.com/app:v2"))
+    observer.until(lambda: status(observer.set("web")).get("updatedReadyReplicas") == 2, 60.0, "two are updated")
+    assert stuck(world, watched, "web", "PartitionHeld")["subject"].startswith("pod web-")
+    rolling = {"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0, "paused": True}}}}
+    world.patch_set("web", rolling)
+    stuck(world, watched, "web", "Paused")
+    observer.until(lambda: condition(observer.set("web"), "Paused").get("status") == "True", 10.0, "the condition")
+    rolling["spec"]["updateStrategy"]["rollingUpdate"] = {"paused": False}
+    world.patch_set("web", [*image_patch("sim.kruise.io/never-ready:v1")])
+    world.patch_set("web", rolling)
+    stuck(world, watched, "web", "ReadinessFailing")
+    world.patch_set("web", image_patch("registry.example.com/app:v4"))
+    observer.until(lambda: rolled_out(observer.set("web")), 90.0, "the next template repairs it")
+
+
+@pytest.mark.timeout(300)
+def test_a_terminating_pod_and_a_claim_that_cannot_bind_say_why(
+    world: World, watched: Watched, manager: ManagerProcess
+) -> None:
+    world.nodes(10)
+    observer = watched.observer
+    world.create_set(statefulset("web", 3, budget=1, annotations={"stuck-terminating": "true"}))
+    observer.until(lambda: rolled_out(observer.set("web")), 60.0, "all pods run")
+    world.call("DELETE", "/api/v1/namespaces/default/pods/web-1")
+    assert stuck(world, watched, "web", "PodTerminating")["subject"] == "pod web-1"
+    body = statefulset("db", 2, budget=1)
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "nobody-provides-it",
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    body["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
+    world.create_set(body)
+    assert "data-db-" in stuck(world, watched, "db", "VolumeClaimPending")["evidence"]
+    watched.quiescent = False  # one pod ends when the test's cleaning ends it
