@@ -28,6 +28,7 @@ from kruise.simulator.invariants.general import (
     Quiet,
 )
 from kruise.simulator.invariants.model import Actor, Checker, Observed, Suite, Violation, World, Written
+from kruise.simulator.invariants.statefulset import CLAIMS, REVISIONS, SETS, StatefulSets
 
 __all__ = [
     "ALLOWED",
@@ -42,6 +43,7 @@ __all__ = [
     "ObservedGeneration",
     "Ownership",
     "Quiet",
+    "StatefulSets",
     "Suite",
     "Violation",
     "World",
@@ -53,19 +55,41 @@ __all__ = [
     "written",
 ]
 
-ALLOWED = {JOBS: ("status",), "pods": ("metadata.ownerReferences",), "nodes": ()}
-"""G3 of the BroadcastJob controller: what its updates may change."""
+ALLOWED = {
+    JOBS: ("status",),
+    SETS: ("status",),
+    "pods": ("metadata.ownerReferences",),
+    "pods/StatefulSet": (
+        "metadata.labels",
+        "metadata.annotations",
+        "metadata.finalizers",
+        "metadata.ownerReferences",
+        "spec.containers",
+        "status.conditions",
+    ),
+    CLAIMS: ("metadata.annotations", "metadata.ownerReferences", "spec.resources"),
+    REVISIONS: ("metadata.ownerReferences", "revision"),
+    "nodes": (),
+    "storageclasses.storage.k8s.io": (),
+}
+"""G3: what our updates may change. Which containers, conditions and finalizers is S1's and S4's to say."""
 
 
-def standard_checkers(manager: Actor, *, fits: Fits | None = None, slack: float = 5.0) -> list[Checker]:
-    """Return G1 to G4, G7 and B1 to B8 for the BroadcastJob controller. *manager* recognises our actors."""
+def standard_checkers(
+    manager: Actor, *, fits: Fits | None = None, slack: float = 5.0, start_ordinal: bool = False
+) -> list[Checker]:
+    """Return G1 to G4, G7, B1 to B8 and S1 to S8. *manager* recognises our actors.
+
+    *start_ordinal* tells whether the feature gate StatefulSetStartOrdinal is on.
+    """
     return [
-        Ownership(manager, (JOBS,), ("pods",), slack=slack),
-        Conditional(manager, (JOBS,)),
+        Ownership(manager, (JOBS, SETS), ("pods", REVISIONS), slack=slack),
+        Conditional(manager, (JOBS, SETS)),
         Footprint(manager, ALLOWED),
         NoNoOps(manager),
-        ObservedGeneration((JOBS,)),
+        ObservedGeneration((JOBS, SETS)),
         BroadcastJobs(manager, fits=fits, slack=slack),
+        StatefulSets(manager, slack=slack, start_ordinal=start_ordinal),
     ]
 
 

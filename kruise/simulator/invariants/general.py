@@ -31,6 +31,8 @@ from kruise.simulator.invariants.model import (
 
 EXEMPT: Final = frozenset({"events", "events.events.k8s.io"})
 """Written without conditions, by rule 1."""
+UNCONTROLLED: Final = frozenset({"persistentvolumeclaims"})
+"""Created for somebody whom they outlive: a claim keeps its data, so nobody controls it."""
 LEASES: Final = "leases.coordination.k8s.io"
 _REVIEWS: Final = frozenset({"tokenreviews.authentication.k8s.io", "subjectaccessreviews.authorization.k8s.io"})
 
@@ -121,6 +123,8 @@ class Conditional(Checker):
                 return ""
             if not meta.get("name"):
                 return "a child needs a name that follows from what it is for, not generateName"
+            if request.resource in UNCONTROLLED:
+                return ""
             return "" if controller_ref({"metadata": meta}) else "a child is created with its controller set"
         if request.verb == "update":
             if request.resource == LEASES:
@@ -158,7 +162,10 @@ def _preconditions(options: Any) -> Body:
 
 
 class Footprint(Checker):
-    """G3: we change only what is ours. *allowed* maps a resource to the dotted paths that an update may change."""
+    """G3: we change only what is ours. *allowed* maps a resource to the dotted paths that an update may change.
+
+    ``pods/StatefulSet`` stands for the pods whose controller is of that kind, and wins over ``pods``.
+    """
 
     def __init__(self, manager: Actor, allowed: Mapping[str, Collection[str]]) -> None:
         super().__init__()
@@ -173,7 +180,8 @@ class Footprint(Checker):
         if commit.request is not None and commit.request.verb == "delete":
             return
         paths = changed_paths(commit.old, commit.new)
-        allowed = self._allowed[commit.resource]
+        kind = (controller_ref(commit.old) or controller_ref(commit.new) or {}).get("kind", "")
+        allowed = self._allowed.get(f"{commit.resource}/{kind}", self._allowed[commit.resource])
         for path in sorted(paths):
             if not any(path == a or path.startswith(f"{a}.") for a in allowed):
                 self.violated("G3", commit, f"{path} is not ours to change")
