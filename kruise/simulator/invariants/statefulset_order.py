@@ -104,7 +104,7 @@ class Order:
         for state, wanted in fits:
             old = str((state.get("status") or {}).get("currentRevision") or "")
             held = wanted.index(ordinal) < reading.partition(state) and reading.strategy(state) == "RollingUpdate"
-            if not held or old not in names or has == old or reading.rolling(state).get("unorderedUpdate"):
+            if not held or old not in names or has == old or reading.unordered(state):
                 return
         self._report("S3", commit, f"it lies below the partition, and is made from {has} instead of {old}")
 
@@ -184,7 +184,7 @@ class Order:
         """An update goes from the top down to the partition, and takes no more at a time than the budget."""
         now = commit.time
         lately = owner.revisions(now, self._slack)
-        if any(reading.rolling(state).get("unorderedUpdate") for state in states):
+        if any(reading.unordered(state) for state in states):
             updated = sum(1 for j, p in owner.pods.items() if j != ordinal and reading.label(p, REVISION) in lately)
             room = max(reading.replicas(state) - reading.partition(state) for state in states)
             if updated + 1 > room:

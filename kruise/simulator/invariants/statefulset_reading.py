@@ -102,6 +102,11 @@ def partition(owner: Body) -> int:
     return int(rolling(owner).get("partition") or 0)
 
 
+def unordered(owner: Body) -> bool:
+    """Tell whether an update follows priorities instead of ordinals."""
+    return rolling(owner).get("unorderedUpdate") is not None
+
+
 def paused(owner: Body) -> bool:
     """Tell whether updates are held."""
     return bool(rolling(owner).get("paused"))
