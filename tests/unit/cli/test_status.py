@@ -12,7 +12,7 @@ import pytest
 
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.core import NODES, PODS
-from kruise.cli import status
+from kruise.cli import status, status_broadcastjob
 from kruise.cli.cluster import Cluster
 from kruise.runtime.client.client import Client
 from kruise.runtime.client.rest import Rest
@@ -85,7 +85,7 @@ def run(monkeypatch: pytest.MonkeyPatch, live: Live, *argv: str) -> Any:
     ["bcj/sweep", "BCJ/sweep", "broadcastjob/sweep", "broadcastjobs/sweep", "broadcastjobs.apps.kruise.io/sweep"],
 )
 def test_a_target(text: str) -> None:
-    assert status.parse_target(text) == "sweep"
+    assert status.parse_target(text) == (status_broadcastjob.look, "sweep")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def progress(status_: str, reason: str) -> list[dict[str, Any]]:
     ],
 )
 def test_the_exit_code(state: dict[str, Any], code: int) -> None:
-    assert status.exit_code(job(status=state)) == code
+    assert status_broadcastjob.exit_code(job(status=state)) == code
 
 
 async def test_watch_prints_changes_until_the_end(
@@ -217,13 +217,13 @@ async def test_watch_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_missing_crd_says_what_to_do() -> None:
     missing = NotFound(Status(404, "NotFound", "the server could not find the requested resource"))
     with pytest.raises(RuntimeFault, match="install its CRD"):
-        await status.observe(cluster(Live(missing)), KEY)
+        await status_broadcastjob.observe(cluster(Live(missing)), KEY)
 
 
 async def test_a_missing_job_and_an_unreadable_one_are_told_as_they_are() -> None:
     for error in (error_from_status(Status(404, "NotFound", 'broadcastjobs "sweep" not found')), DecodeError("$.spec")):
         with pytest.raises((ApiError, DecodeError)) as caught:
-            await status.observe(cluster(Live(error)), KEY)
+            await status_broadcastjob.observe(cluster(Live(error)), KEY)
         assert caught.value is error
 
 
@@ -241,13 +241,13 @@ async def test_it_reads_a_real_api() -> None:
     rest = Rest(server.transport("cli"), clock=clock, rng=Random(1), metrics=Metrics(process=False))
     there = Cluster(Client(rest, metrics=Metrics(process=False), clock=clock), clock, "default")
     with pytest.raises(NotFound):
-        await status.observe(there, Key("default", "sweep"))
+        await status_broadcastjob.observe(there, Key("default", "sweep"))
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
     server.create(BROADCASTJOBS, {"metadata": {"name": "sweep"}, "spec": {"template": template}})
     allocatable = {"status": {"allocatable": {"pods": "1"}}}
     for name in ("b", "a"):
         server.create("nodes", {"metadata": {"name": name}, **allocatable})
-    found, view = await status.observe(there, Key("default", "sweep"))
+    found, view = await status_broadcastjob.observe(there, Key("default", "sweep"))
     assert found.metadata.name == "sweep"
     assert [slot.name for slot in view.slots()] == ["a", "b"]
     assert server.log.writes(actor="cli") == []
@@ -255,4 +255,4 @@ async def test_it_reads_a_real_api() -> None:
     rest = Rest(other.transport("cli"), clock=clock, rng=Random(1), metrics=Metrics(process=False))
     bare = Cluster(Client(rest, metrics=Metrics(process=False), clock=clock), clock, "default")
     with pytest.raises(RuntimeFault, match="make install"):
-        await status.observe(bare, Key("default", "sweep"))
+        await status_broadcastjob.observe(bare, Key("default", "sweep"))

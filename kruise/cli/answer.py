@@ -1,0 +1,56 @@
+"""What a look at one object gives: a table for a person, a document for a program, and an exit code.
+
+Purpose: the kinds that ``kruise status`` knows answer in this one shape.
+
+What this does not do: it prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from kruise.cli.cluster import Cluster
+from kruise.runtime.errors import NotFound, RuntimeFault
+from kruise.runtime.objects import Key, Object, Resource
+
+__all__ = ["DEGRADED", "DONE", "TIMEOUT", "Answer", "Look", "columns", "read"]
+
+DONE: Final = 0
+DEGRADED: Final = 2
+TIMEOUT: Final = 3
+
+T = TypeVar("T", bound=Object)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What there is to say about one object at one moment."""
+
+    table: str
+    document: dict[str, Any] = field(hash=False)
+    code: int
+    """The exit code of a command that stops here."""
+    ended: bool
+    """Whether it is as desired, or will never be: there is nothing more to watch for."""
+
+
+Look = Callable[[Cluster, Key], Awaitable[Answer]]
+"""Look at one object. Raises NotFound and other errors that say what to do."""
+
+
+async def read(cluster: Cluster, resource: Resource[T], key: Key) -> T:
+    """Read one object of ours live. Raises NotFound; RuntimeFault when the cluster does not serve its kind."""
+    try:
+        return await cluster.client.live.get(resource, key)
+    except NotFound as error:
+        if "could not find the requested resource" in error.status.message:
+            raise RuntimeFault(f"the cluster does not serve {resource}; install its CRD (make install)") from error
+        raise
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return *rows* of equal length as lines, in columns that are as wide as they must be."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
