@@ -42,6 +42,7 @@ from kruise.apis.statefulset import (
 from kruise.runtime.objects import Object, Unreadable
 
 __all__ = [
+    "NO_CLAIMS",
     "ClaimFit",
     "ClaimTemplate",
     "ClaimTemplateError",
@@ -52,13 +53,9 @@ __all__ = [
     "claim_slot",
     "claim_status",
     "claim_templates",
-    "comparable",
-    "compatible",
-    "completed",
     "expansion_problem",
     "owner_refs",
     "pod_claims",
-    "ready",
     "resize_patch",
     "retention_patch",
     "stale_for_pod",
@@ -274,26 +271,6 @@ def claim_fit(template: ClaimTemplate, claim: Claim) -> ClaimFit:
     has_it = _storage(claim.status.capacity) >= request
     pending = any(c.type == _RESIZE_PENDING and c.status == "True" for c in claim.status.conditions)
     return ClaimFit(comparable=True, compatible=fits, ready=has_it, completed=fits and (has_it or pending))
-
-
-def comparable(template: ClaimTemplate, claim: Claim) -> bool:
-    """Tell whether claim and template differ in size at most."""
-    return claim_fit(template, claim).comparable
-
-
-def compatible(template: ClaimTemplate, claim: Claim) -> bool:
-    """Tell whether the claim asks for at least what the template does."""
-    return claim_fit(template, claim).compatible
-
-
-def ready(template: ClaimTemplate, claim: Claim) -> bool:
-    """Tell whether the claim got what it asks for."""
-    return claim_fit(template, claim).ready
-
-
-def completed(template: ClaimTemplate, claim: Claim) -> bool:
-    """Tell whether the claim has grown as far as it can without its pod being started again."""
-    return claim_fit(template, claim).completed
 
 
 def resize_patch(sts: StatefulSet, template: ClaimTemplate, claim: Claim) -> dict[str, Any] | None:

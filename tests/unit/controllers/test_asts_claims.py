@@ -14,17 +14,14 @@ from kruise.apis.ordinals import ordinal_range, parse_reserved
 from kruise.controllers.statefulset.claims import (
     ClaimTemplateError,
     build_claim,
+    claim_fit,
     claim_name,
     claim_slot,
     claim_status,
     claim_templates,
-    comparable,
-    compatible,
-    completed,
     expansion_problem,
     owner_refs,
     pod_claims,
-    ready,
     resize_patch,
     retention_patch,
     stale_for_pod,
@@ -254,12 +251,9 @@ def test_a_claim_of_the_living_pod_is_not_stale() -> None:
 
 def fit(template: dict[str, Any], claim: Claim) -> tuple[bool, bool, bool, bool]:
     (parsed,) = claim_templates(a_set(template))
-    return (
-        comparable(parsed, claim),
-        compatible(parsed, claim),
-        ready(parsed, claim),
-        completed(parsed, claim),
-    )
+    found = claim_fit(parsed, claim)
+    assert found.needs_growth is (found.comparable and not found.compatible)
+    return found.comparable, found.compatible, found.ready, found.completed
 
 
 PENDING = {"conditions": [{"type": "FileSystemResizePending", "status": "True"}]}
