@@ -121,7 +121,11 @@ async def _parallel(c: Cluster) -> None:
 
 
 async def _growing(c: Cluster) -> None:
-    """Nodes join that sort before all others, while pods are being created: B4 on a late cache."""
+    """Nodes join that sort before all others, while pods are being created: B4 on a late cache.
+
+    How many of them get a pod depends on when the manager sees them: a watch that fell silent is noticed after 70 s, and
+    the job may be complete by then on the nodes that were known; so the phase alone is compared.
+    """
     c.create_job("sweep", "run-4s", parallelism=2)
     for name in ("m-node", "f-node", "b-node", "a-node"):
         await c.patient(lambda: len(c.pods("sweep")) >= 2, 20)
@@ -302,7 +306,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     for one in (
         Workload("plain", _plain, _completed("sweep"), counts),
         Workload("parallelism", _parallel, _completed("sweep"), counts, nodes=5, writes=14),
-        Workload("growing", _growing, _completed("sweep"), counts, nodes=3, writes=14),
+        Workload("growing", _growing, _completed("sweep"), _only_phase, nodes=3, writes=14),
         Workload("fail-fast", _fail_fast, _failed, phases, nodes=3, writes=12, once=False),
         Workload("continue", _continue, _completed("sweep"), counts, nodes=3),
         Workload("pause-policy", _pause_policy, _completed("sweep"), counts, nodes=2, writes=12, once=False),
