@@ -153,6 +153,8 @@ class _Writer:
                     written[member.name] = None if member.collection else _ZERO.get(member.type)
             else:
                 found = self.write(item, member.type)
+                if member.pointer and found is None:
+                    continue  # the zero time, which reads as absent once it was written
                 if member.pointer or member.always or member.structure or not _empty(found):
                     written[member.name] = found
         if not self._upstream_only:
