@@ -46,7 +46,7 @@ from kruise.apis.podtemplate.systems import (
 )
 from kruise.apis.podtemplate.volumes import validate_volumes
 
-__all__ = ["validate_pod_spec", "validate_pod_template"]
+__all__ = ["validate_pod_annotations", "validate_pod_spec", "validate_pod_template"]
 
 POD_TEMPLATE: Final = "core.v1.PodTemplateSpec"
 """The name of the type in the core-fields table."""
@@ -71,7 +71,7 @@ def validate_pod_template(template: dict[str, Any], path: str) -> list[FieldErro
     at = f"{path}.annotations"
     errors = labels.validate_labels(child(metadata, "labels"), f"{path}.labels")
     errors += labels.validate_annotations(annotations, at)
-    errors += _validate_pod_annotations(annotations, spec, at)
+    errors += validate_pod_annotations(annotations, spec, at)
     errors += validate_pod_spec(spec, f"{path}.spec")
     errors += validate_annotated_profiles(annotations, spec, f"{path}.spec")
     if items(spec, "ephemeralContainers"):
@@ -80,7 +80,8 @@ def validate_pod_template(template: dict[str, Any], path: str) -> list[FieldErro
     return errors
 
 
-def _validate_pod_annotations(annotations: Node, spec: Node, path: str) -> list[FieldError]:
+def validate_pod_annotations(annotations: Node, spec: Node, path: str) -> list[FieldError]:
+    """Validate the annotations of a template that mean something to a kubelet; *path* is that of the annotations."""
     errors: list[FieldError] = []
     if _MIRROR in annotations and not text(spec, "nodeName"):
         detail = "must set spec.nodeName if mirror pod annotation is set"
