@@ -401,6 +401,11 @@ class Metrics:
         self.consistency_timeouts = self._counter(
             "kruise_consistency_timeouts_total", "Waits for own writes that ran into their deadline.", c
         )
+        self.view_differences = self._counter(
+            "kruise_consistency_view_differences_total",
+            "Self-checks in which what is kept incrementally differed from what there is: each is a bug.",
+            c,
+        )
         self.noop_skipped = self._counter(
             "kruise_noop_writes_skipped_total", "Writes not sent because they would change nothing.", c
         )
