@@ -1,0 +1,303 @@
+"""The shell around the planner of StatefulSets: observe, plan, apply, report.
+
+Purpose: one reconcile of one set (spec 3).
+
+Guarantees:
+
+* The view of a set is kept between passes and told only what changed in the stores since; it reads the stores when the
+  plan is made, so one plan sees one snapshot (reliability, rule 15). When the wait for our own writes ran out, set,
+  revisions, pods and claims are read live for that pass (CON3). From time to time the view is made anew and compared.
+* Revisions are settled before anything else; adoptions and releases end a pass, and what they led to begins the next.
+* The status is written when it changed: at once for a first, final or awaited change, and when the pass ends in an
+  error; else at most twice a second, and never lost: the pass asks to be called again.
+* What fails for one pod is raised once, so that it is counted, logged and tried again at once; after that it waits for
+  itself alone, because the back-off of the whole set would hold back its other pods (rule 30). A stale decision (a 409)
+  is no failure: the event that made it stale begins the next pass.
+* One malformed set gets one event and one log line that name the field, and stops no other (G8).
+* A set that is being deleted gets its status written and nothing else. What is kept per set goes with the set (G9).
+
+What this does not do: it decides nothing; ``plan`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from kruise.apis.revisiondata import RevisionDataError
+from kruise.apis.selectors import Selector, SelectorError
+from kruise.apis.statefulset import STATEFULSETS, StatefulSet
+from kruise.controllers.common.holds import Holds
+from kruise.controllers.common.pace import StatusPace
+from kruise.controllers.common.reasons import Reason
+from kruise.controllers.statefulset.actions import Failure, PlannedEvent
+from kruise.controllers.statefulset.apply import Applied, apply
+from kruise.controllers.statefulset.claiming import selector_of
+from kruise.controllers.statefulset.custody import Owner, take_and_release
+from kruise.controllers.statefulset.history import Choice, History
+from kruise.controllers.statefulset.observe import Observer, Stores
+from kruise.controllers.statefulset.plan import Plan, Settled, plan, settle
+from kruise.controllers.statefulset.reports import WARNING, action_events, action_of
+from kruise.controllers.statefulset.serverversion import ServerVersion
+from kruise.controllers.statefulset.settings import DEFAULT_SETTINGS, Settings
+from kruise.controllers.statefulset.sight import CHECK_EVERY, Live, Look, Memory, Sight
+from kruise.controllers.statefulset.status import wire
+from kruise.controllers.statefulset.view import View
+from kruise.runtime.client.client import Client
+from kruise.runtime.clock import Clock
+from kruise.runtime.controller import After, Done, Result, current
+from kruise.runtime.errors import NotFound, TerminalError
+from kruise.runtime.log import get_logger
+from kruise.runtime.manager.recorder import EventSink
+from kruise.runtime.metrics import Metrics
+from kruise.runtime.objects import Key, Object, Unreadable
+
+__all__ = ["StatefulSetReconciler"]
+
+log = get_logger("statefulset")
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of one set between passes."""
+
+    memory: Memory = field(default_factory=Memory)
+    choice: Choice | None = None
+    told: set[tuple[str, str]] = field(default_factory=set)
+    """The lasting states that were reported."""
+    holds: Holds = field(default_factory=Holds)
+    """The pods on which the last attempt failed, by name."""
+    failures: dict[str, Failure] = field(default_factory=dict)
+    """What failed for them, by name."""
+    raised: bool = False
+    """The last pass ended in the error of single pods."""
+    generation: int = 0
+
+
+class StatefulSetReconciler:
+    """Reconciles sets by key. Call it with a key; it returns when to look again."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        recorder: EventSink,
+        stores: Stores,
+        clock: Clock,
+        metrics: Metrics,
+        controller: str,
+        settings: Settings = DEFAULT_SETTINGS,
+        check_every: float = CHECK_EVERY,
+    ) -> None:
+        """*settings* have the gates; the version of the API server is asked for when one of them needs it."""
+        self._client = client
+        self._recorder = recorder
+        self._sets = stores.sets
+        self._clock = clock
+        self._settings = settings
+        self._version = ServerVersion(client.live, clock)
+        self._history = History(client)
+        self.observer: Final = Observer(stores)
+        differences = metrics.view_differences.labels(controller)
+        self._sight = Sight(client, self.observer, clock=clock, differences=differences, check_every=check_every)
+        self._kept: dict[str, _Kept] = {}
+        self._uids: dict[Key, str] = {}
+        self._bad: dict[Key, str] = {}
+        self._pace = StatusPace()
+        self._refused: set[str] = set()
+        """The uids of sets whose last status write did not succeed."""
+
+    async def __call__(self, key: Key) -> Result:
+        """Bring the set *key* one step further."""
+        sts = self._sets.raw(key)
+        known = self._uids.get(key)
+        if known is not None and (sts is None or sts.uid != known):
+            self._forget(key, known)
+        if sts is None:
+            self._bad.pop(key, None)
+            return Done()
+        if isinstance(sts, Unreadable):
+            return self._refuse(sts)
+        self._uids[key] = sts.uid
+        context = current.get()
+        live = context is not None and context.live
+        if live:
+            found = await self._read_set(sts)
+            if found is None:
+                return Done()
+            sts = found
+        try:
+            return await self._observe(sts, selector_of(sts), live=live)
+        except (SelectorError, RevisionDataError) as error:
+            field = "spec.selector" if isinstance(error, SelectorError) else "spec.template"
+            text = f"{field}: {error}"
+            self._tell_bad(sts, text)
+            return self._invalid(sts, text, None)
+
+    async def _observe(self, sts: StatefulSet, selector: Selector, *, live: bool) -> Result:
+        """Bring the view up to date, and go on with a pass when nothing has to be taken over before."""
+        kept = self._kept.setdefault(sts.uid, _Kept())
+        if kept.generation != sts.metadata.generation:
+            kept.holds.clear()  # the user may have repaired what failed (QUE4)
+            kept.generation = sts.metadata.generation
+        settings = await self._settings_now()
+        classes = settings.auto_resize_claims
+        read = await self._sight.read_live(sts, selector, classes=classes) if live else None
+        owner = Owner(self._client, sts)
+        choice = await self._choose(owner, selector, kept, read)
+        if read is None and self._sets.raw(sts.key) is not sts:
+            return Done()  # it changed while revisions were written: its own event begins the next pass
+        look = self._sight.look(sts, selector, kept.memory, choice.chosen, settings, read)
+        if look.adopt or look.release:
+            return await self._change_hands(sts, owner, look)
+        return await self._pass(sts, kept, look.view, choice)
+
+    async def _settings_now(self) -> Settings:
+        settings = self._settings
+        if not settings.inplace.vertical_scaling:
+            return settings
+        return replace(settings, inplace=replace(settings.inplace, server_version=await self._version.get()))
+
+    async def _choose(self, owner: Owner, selector: Selector, kept: _Kept, read: Live | None) -> Choice:
+        """Return the revisions of the set, written as far as they were not."""
+        if read is not None:
+            return await self._history.choose(owner, selector, read.revisions, None)
+        notes = self.observer.notes(owner.sts)
+        last = kept.choice
+        revisions = self.observer.revisions(owner.sts) if notes.revisions or last is None else last.listed
+        # Taken back when it is not settled: the next pass looks again.
+        notes.revisions, kept.choice = False, None
+        kept.choice = await self._history.choose(owner, selector, revisions, last)
+        return kept.choice
+
+    async def _change_hands(self, sts: StatefulSet, owner: Owner, look: Look) -> Result:
+        # Until the cache shows what came of it they are looked at again.
+        self.observer.notes(sts).pods.update(pod.key for pod in (*look.adopt, *look.release))
+        errors = await take_and_release(self._client, owner, look.adopt, look.release)
+        if errors:
+            raise errors[0]
+        return Done()
+
+    async def _read_set(self, sts: StatefulSet) -> StatefulSet | None:
+        """Return the set as the server has it; None when it is gone or another one, which the cache will tell."""
+        try:
+            found = await self._client.live.get(STATEFULSETS, sts.key)
+        except NotFound:
+            return None
+        return found if found.uid == sts.uid else None
+
+    # One pass.
+
+    async def _pass(self, sts: StatefulSet, kept: _Kept, view: View, choice: Choice) -> Result:
+        now = self._clock.now()
+        waiting = kept.holds.waiting(self._clock.monotonic())
+        planned = plan(view, now, holds=waiting)
+        done = await apply(self._client, sts, planned)
+        self._hold(kept, done, waiting)
+        self._report_lasting(sts, kept, planned)
+        self._report(sts, action_events(sts.metadata.name, done))
+        errors = done.errors
+        if not sts.terminating:
+            errors += await self._history.truncate(choice, view.live_revisions(), sts.spec.revision_history_limit)
+        new = {failure.chain.name for failure in done.failures}
+        earlier = [failure for name, failure in kept.failures.items() if name not in new]
+        settled = settle(view, planned, done.results(earlier), now)
+        raising = bool(errors) and not kept.raised
+        waits = [planned.next_check, settled.next_check, kept.holds.next_due(self._clock.monotonic())]
+        waits.append(await self._write_status(sts, settled, at_once=raising))
+        due = min((max(0.0, w) for w in waits if w is not None), default=None)
+        kept.raised = raising
+        if raising:
+            raise errors[0]
+        for error in errors:
+            log.warning("a pod waits after an error", StatefulSet=str(sts.key), error=str(error))
+        if planned.error:
+            return self._invalid(sts, planned.error, due)
+        self._bad.pop(sts.key, None)
+        return Done() if due is None else After(due)
+
+    def _hold(self, kept: _Kept, done: Applied, waiting: dict[str, bool]) -> None:
+        """Let what failed in this pass wait, and forget what is no longer to be done."""
+        moment = self._clock.monotonic()
+        for failure in done.failures:
+            name = failure.chain.name
+            kept.holds.failed(name, name, failure.error, moment)
+            kept.failures[name] = failure
+        if not len(kept.holds):
+            return
+        failed = {failure.chain.name for failure in done.failures}
+        unsure = kept.holds.unsure(moment)
+        # What may be tried again and was not planned is not wanted any more; what was planned and did not fail is done.
+        kept.holds.keep(lambda name: name in failed or name in unsure or waiting.get(name, False))
+        kept.failures = {name: kept.failures[name] for name, _ in kept.holds if name in kept.failures}
+
+    async def _write_status(self, sts: StatefulSet, settled: Settled, *, at_once: bool) -> float | None:
+        """Write the status when it changed and its time has come; return the seconds to wait when it has not."""
+        if settled.status is None:
+            return None
+        body = wire(settled.status)
+        if body != wire(sts.status):
+            urgent = settled.decisive or at_once or sts.uid in self._refused
+            wait = self._pace.wait(sts.uid, self._clock.monotonic(), decisive=urgent)
+            if wait > 0:
+                return wait
+            # Until it is written nothing waits: after a conflict, because the spec changed, or after another error.
+            self._refused.add(sts.uid)
+            await self._client.patch_status(STATEFULSETS, sts, body)
+        self._refused.discard(sts.uid)
+        self._pace.settled(sts.uid)
+        self._report(sts, settled.events)
+        return None
+
+    # Bad input.
+
+    def _refuse(self, sts: Unreadable) -> Result:
+        """Report a set that does not fit its type, once per problem."""
+        text = f"{sts.path}: {sts.problem}; correct the field"
+        if self._tell_bad(sts, text):
+            self._bad[sts.key] = f"{sts.uid} {text}"
+            log.warning("set cannot be read", StatefulSet=str(sts.key), field=sts.path, problem=sts.problem)
+        return Done()
+
+    def _tell_bad(self, sts: Object, text: str) -> bool:
+        """Report a problem for which there is no plan, once; tell whether it is a new one."""
+        new = self._bad.get(sts.key) != f"{sts.uid} {text}"
+        if new:
+            self._report(sts, [PlannedEvent(WARNING, Reason.INVALID_SPEC, text)])
+        return new
+
+    def _invalid(self, sts: StatefulSet, text: str, due: float | None) -> Result:
+        """End a pass over a set with a wrong field: counted and logged once per text; its timers go on."""
+        if self._bad.get(sts.key) != f"{sts.uid} {text}":
+            self._bad[sts.key] = f"{sts.uid} {text}"
+            if due is None:
+                raise TerminalError(f"{STATEFULSETS} {sts.key}: {text}; correct the field", reason="InvalidSpec")
+            log.error("set has a wrong field", StatefulSet=str(sts.key), problem=text)
+        return Done() if due is None else After(due)
+
+    # Reports and upkeep.
+
+    def _report_lasting(self, sts: StatefulSet, kept: _Kept, planned: Plan) -> None:
+        self._report(sts, [e for e in planned.events if (e.reason, e.note) not in kept.told])
+        kept.told.clear()
+        kept.told.update((e.reason, e.note) for e in planned.events)
+
+    def _report(self, sts: Object, events: Iterable[PlannedEvent]) -> None:
+        for one in events:
+            self._recorder.event(
+                sts, STATEFULSETS, type=one.type, reason=one.reason, action=action_of(one.reason), note=one.note
+            )
+
+    def _forget(self, key: Key, uid: str) -> None:
+        self._uids.pop(key, None)
+        self._bad.pop(key, None)
+        self._kept.pop(uid, None)
+        self._pace.settled(uid)
+        self._refused.discard(uid)
+        self.observer.forget(key, uid)
+
+    def kept(self) -> int:
+        """Return of how many sets something is kept: never more than there are (G9)."""
+        tables = (self._kept, self._uids, self._pace, self._refused, self._bad, self.observer)
+        return max(len(table) for table in tables)
