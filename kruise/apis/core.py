@@ -240,6 +240,7 @@ class PodCondition(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="
 class PodStatus(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     """What the kubelet reports of a pod."""
 
+    observed_generation: int = 0
     phase: str = ""
     reason: str = ""
     message: str = ""
