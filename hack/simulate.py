@@ -31,6 +31,7 @@ import orjson
 import yaml
 
 from kruise import app
+from kruise.features import resolve
 from kruise.options import Options
 from kruise.runtime import log
 from kruise.runtime.client.transport import Transport
@@ -41,7 +42,7 @@ from kruise.simulator.campaign import Tally
 from kruise.simulator.faults import Plan
 from kruise.simulator.history import Artefact
 from kruise.simulator.scenario import Result, replay, run_seed
-from kruise.simulator.scenario_workloads import WORKLOADS
+from kruise.simulator.scenario_catalogue import WORKLOADS
 from kruise.simulator.scenario_world import Product
 
 ROOT: Final = Path(__file__).parents[1]
@@ -49,9 +50,12 @@ FAILURES: Final = Path(".simulation")
 _OPTIONS: Final = Options(metrics_addr="0", health_probe_addr="0")
 
 
-def build(transport: Transport, clock: Clock, rng: Random, metrics: Metrics) -> Manager:
-    """Return the manager as the program builds it, without its ports."""
-    manager = app.build(transport, _OPTIONS, clock=clock, rng=rng, metrics=metrics)
+def build(transport: Transport, clock: Clock, rng: Random, metrics: Metrics, gates: tuple[str, ...] = ()) -> Manager:
+    """Return the manager as the program builds it, without its ports; *gates* are on beside the defaults."""
+    options = _OPTIONS
+    if gates:
+        options = dataclasses.replace(options, gates=resolve([(name, True) for name in gates], {})[0])
+    manager = app.build(transport, options, clock=clock, rng=rng, metrics=metrics)
     # The heap belongs to the process, and thousands of managers live and die in this one.
     manager.options = dataclasses.replace(manager.options, freeze_heap=False)
     return manager

@@ -6,12 +6,16 @@ Guarantees:
 
 * TST1: a pod is bound to a node that its affinity, selector and tolerations allow; while there is none it stays Pending
   with a PodScheduled condition. Pods with scheduling gates or of another scheduler are left alone.
+* With *volumes*, a pod waits for its claims: one that is missing, is being deleted, or should be bound at once and is
+  not, keeps it Pending. A claim that waits for its first consumer gets the node that was chosen for the pod.
 
-What this does not do: no resources, no spreading, no priorities: the first node by name that fits is taken.
+What this does not do: no resources, no priorities: the first node by name that fits is taken, or with *spread* the one
+with the fewest pods.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from kruise.runtime.clock import format_micro_time, format_time
@@ -21,6 +25,8 @@ from kruise.simulator.apiserver.storage import Commit
 from kruise.simulator.builtin_actor import Actor
 
 Body = dict[str, Any]
+CLAIMS: Final = "persistentvolumeclaims"
+SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"
 _EFFECTS: Final = ("NoSchedule", "NoExecute")
 
 
@@ -29,11 +35,21 @@ class Scheduler(Actor):
 
     name = "kube-scheduler"
 
-    def __init__(self, server: ApiServer, *, delay: float = 0.0, events: bool = False) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        *,
+        delay: float = 0.0,
+        events: bool = False,
+        volumes: bool = False,
+        spread: bool = False,
+    ) -> None:
         """*events*: record each binding as an Event, as Kubernetes' own scheduler does."""
         super().__init__(server, delay=delay)
         self._pending: dict[Key, None] = {}
         self._events = events
+        self._volumes = volumes
+        self._spread = spread
 
     def prime(self) -> None:
         for pod in self.server.list("pods"):
@@ -42,7 +58,8 @@ class Scheduler(Actor):
     def interested(self, commit: Commit) -> bool:
         if commit.resource == "pods":
             return self._note(commit.new.obj) if commit.type != "DELETED" else self._forget(commit.key)
-        return commit.resource == "nodes" and bool(self._pending)
+        wakes = ("nodes", CLAIMS) if self._volumes else ("nodes",)
+        return commit.resource in wakes and bool(self._pending)
 
     def _note(self, pod: Body) -> bool:
         key = Key(pod["metadata"]["namespace"], pod["metadata"]["name"])
@@ -64,13 +81,57 @@ class Scheduler(Actor):
             if pod is None or pod["spec"].get("nodeName"):
                 self._pending.pop(key, None)
                 continue
+            claims, problem = self._claims(pod) if self._volumes else ([], "")
+            if problem:
+                self._unschedulable(key, pod, problem)
+                continue
             named = affinity_names(pod)
-            candidates = nodes.values() if named is None else [nodes[n] for n in named if n in nodes]
-            chosen = next((node for node in candidates if fits(pod, node)), None)
+            candidates = list(nodes.values()) if named is None else [nodes[n] for n in named if n in nodes]
+            chosen = self._choose([node for node in candidates if fits(pod, node)])
             if chosen is None:
-                self._unschedulable(key, pod)
-            else:
-                self._bind(key, pod, chosen["metadata"]["name"])
+                self._unschedulable(key, pod, "no node fits the pod")
+            elif not self._select(claims, chosen):
+                self._bind(key, pod, chosen)
+
+    def _choose(self, nodes: list[Body]) -> str | None:
+        if not nodes or not self._spread:
+            return nodes[0]["metadata"]["name"] if nodes else None
+        held = Counter(pod["spec"].get("nodeName") for pod in self.server.list("pods"))
+        return min((str(node["metadata"]["name"]) for node in nodes), key=lambda name: held[name])
+
+    # Volumes.
+
+    def _claims(self, pod: Body) -> tuple[list[Body], str]:
+        """Return the claims of a pod that wait for a consumer, and why the pod cannot be placed, or ``""``."""
+        waiting: list[Body] = []
+        for volume in pod["spec"].get("volumes") or ():
+            name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            if not name:
+                continue
+            claim = self.server.get(CLAIMS, name, pod["metadata"]["namespace"])
+            if claim is None:
+                return [], f'persistentvolumeclaim "{name}" not found'
+            if claim["metadata"].get("deletionTimestamp"):
+                return [], f'persistentvolumeclaim "{name}" is being deleted'
+            if (claim.get("status") or {}).get("phase") != "Bound":
+                if not self._waits_for_consumer(claim):
+                    return [], "pod has unbound immediate PersistentVolumeClaims"
+                waiting.append(claim)
+        return waiting, ""
+
+    def _waits_for_consumer(self, claim: Body) -> bool:
+        storage = self.server.get("storageclasses.storage.k8s.io", claim["spec"].get("storageClassName") or "", "")
+        return (storage or {}).get("volumeBindingMode") == "WaitForFirstConsumer"
+
+    def _select(self, claims: list[Body], node: str) -> bool:
+        """Tell the provisioner where the volumes of *claims* are needed; True when the pod waits for that."""
+        for claim in claims:
+            meta = claim["metadata"]
+            if (meta.get("annotations") or {}).get(SELECTED_NODE) is None:
+                patch = {"metadata": {"annotations": {SELECTED_NODE: node}, "uid": meta["uid"]}}
+                where = (CLAIMS, meta["name"], patch, meta["namespace"])
+                self.attempt(lambda w=where: self.server.patch(*w, actor=self.name))  # type: ignore[misc]
+        return bool(claims)
 
     def _bind(self, key: Key, pod: Body, node: str) -> None:
         binding = {
@@ -106,15 +167,16 @@ class Scheduler(Actor):
         }
         self.attempt(lambda: self.server.create("events.events.k8s.io", event, actor=self.name))
 
-    def _unschedulable(self, key: Key, pod: Body) -> None:
+    def _unschedulable(self, key: Key, pod: Body, why: str) -> None:
         conditions = (pod.get("status") or {}).get("conditions") or []
-        if any(c["type"] == "PodScheduled" for c in conditions):
+        if any(c["type"] == "PodScheduled" and c.get("message") == why for c in conditions):
             return
+        conditions = [c for c in conditions if c["type"] != "PodScheduled"]
         condition = {
             "type": "PodScheduled",
             "status": "False",
             "reason": "Unschedulable",
-            "message": "no node fits the pod",
+            "message": why,
             "lastProbeTime": None,
             "lastTransitionTime": format_time(self.server.clock.now()),
         }

@@ -7,7 +7,7 @@ Guarantees:
 * TST2, TST5: a plan maps ordinals of writes, lines, watches and pages to faults: a run is its plan and its tape.
 * The classes are those of ``reliability.md`` 4: F1 crashes around a write, F2 and F5 old, late, doubled and replayed
   views, F4 a change between read and write, F6 broken watches and lists, F7 a process that stands still, F9 an API that
-  refuses, loses or delays.
+  refuses, loses or delays; and beside them what pods do by themselves.
 
 What this does not do: events of one stream never overtake each other. The order of a watch is the API server's promise;
 a client that would survive its breach could trust nothing at all.
@@ -112,6 +112,45 @@ class OnTime(enum.StrEnum):
     NO_LEASE = "lease-outage"
 
 
+class OnPod(enum.StrEnum):
+    """What pods do, whatever their images say. It is an input like any other (F's pod behaviour, Oat)."""
+
+    CRASH_LOOP = "crash-loop"
+    NEVER_READY = "never-ready"
+    PULL_ERROR = "pull-error"
+    SLOW_START = "slow-start"
+    SAME_IMAGE = "same-image-id"
+    """All images are one content: a new tag has the digest of the old one (X7)."""
+    FLAP = "readiness-flap"
+    EVICTED = "evicted"
+    SLOW_STOP = "slow-stop"
+    """A pod needs its whole grace period to end."""
+
+
+SETTINGS: Final[Mapping[OnPod, Mapping[str, str]]] = {
+    OnPod.CRASH_LOOP: {"run-seconds": "1.5", "exit-code": "1"},
+    OnPod.NEVER_READY: {"ready-seconds": "never"},
+    OnPod.PULL_ERROR: {"pull-fail-seconds": "forever"},
+    OnPod.SLOW_START: {"start-seconds": "4", "ready-seconds": "7"},
+    OnPod.SAME_IMAGE: {"image-id": "sim.kruise.io/app@sha256:0"},
+    OnPod.FLAP: {"flap-seconds": "3"},
+    OnPod.EVICTED: {"evict-seconds": "6"},
+    OnPod.SLOW_STOP: {"stop-seconds": "forever"},
+}
+"""Each behaviour in the words of the simulated nodes."""
+POD_PATTERNS: Final = ("*", "*-0", "*-1", "*-[12]", "*-2")
+IMAGE_PATTERNS: Final = ("*", "*:v1", "*:v2", "*:v2")
+
+
+@dataclass(frozen=True, slots=True)
+class PodFault:
+    """What some pods do while faults strike. Both patterns are shell globs."""
+
+    kind: OnPod
+    pod: str = "*"
+    image: str = "*"
+
+
 _AROUND: Final = {
     OnWrite.CRASH_BEFORE: "F1",
     OnWrite.CRASH_COMMITTED: "F1",
@@ -125,6 +164,7 @@ CLASS_OF: Final[Mapping[enum.StrEnum, str]] = {
     OnTime.PAUSE: "F7",
     OnTime.NO_LEASE: "F7",
     **dict.fromkeys((OnChunk.TWICE, OnChunk.REPLAY, OnChunk.DELAY), "F5"),
+    **dict.fromkeys(OnPod, "pods"),
     **dict.fromkeys((View.LAGGING, View.FROZEN), "F2"),
     **dict.fromkeys(
         (OnChunk.EOF, OnChunk.HALF, OnChunk.GARBAGE, OnChunk.STALL, OnChunk.GONE, OnChunk.ERROR, *OnOpen, *OnList), "F6"
@@ -168,6 +208,8 @@ class Plan:
     bookmarks: bool = True
     streams: bool = True
     """Streaming lists are served."""
+    pods: tuple[PodFault, ...] = ()
+    """What pods do, until nothing goes wrong any more."""
 
     def staleness(self) -> float:
         """Return by how many seconds a view may be older than usual, or a decision older than its write.
@@ -206,8 +248,11 @@ class Plan:
 NO_FAULT: Final = Plan()
 
 
-def draw_plan(tape: Tape, *, writes: int) -> Plan:
-    """Draw a plan: a random subset of the classes, and a few faults of each. *writes* is what a run writes, roughly."""
+def draw_plan(tape: Tape, *, writes: int, pods: bool = False) -> Plan:
+    """Draw a plan: a random subset of the classes, and a few faults of each. *writes* is what a run writes, roughly.
+
+    *pods* tells whether the behaviour of pods is drawn as well.
+    """
     picked = [tape.chance(500) for _ in range(7)]
     if not any(picked):
         picked[tape.draw(len(picked))] = True
@@ -261,7 +306,16 @@ def draw_plan(tape: Tape, *, writes: int) -> Plan:
         page=tape.pick((0, 1, 2)) if broken else 0,
         bookmarks=not (broken and tape.chance(200)),
         streams=not ((broken or stale) and tape.chance(400)),
+        pods=_draw_pods(tape) if pods else (),
     )
+
+
+def _draw_pods(tape: Tape) -> tuple[PodFault, ...]:
+    if not tape.chance(500):
+        return ()
+    kinds = list(OnPod)
+    count = 1 + tape.draw(2)
+    return tuple(PodFault(tape.pick(kinds), tape.pick(POD_PATTERNS), tape.pick(IMAGE_PATTERNS)) for _ in range(count))
 
 
 def _moment(tape: Tape) -> float:

@@ -29,8 +29,8 @@ from kruise.simulator import builtin
 from kruise.simulator.faults import NO_FAULT, Plan, draw_plan
 from kruise.simulator.history import Artefact
 from kruise.simulator.invariants import Quiet, standard
+from kruise.simulator.scenario_catalogue import WORKLOADS, Workload
 from kruise.simulator.scenario_checks import Counted
-from kruise.simulator.scenario_workloads import WORKLOADS, Workload
 from kruise.simulator.scenario_world import JOBS, MANAGER, Body, Cluster, Product, Replica
 
 FAULTS_FOR: Final = 60.0
@@ -96,7 +96,7 @@ def draw(seed: int, workloads: Sequence[Workload] = ()) -> tuple[Workload, Plan,
     """Return the workload and the plan of *seed*, and the tape that goes on after them."""
     tape = Tape(seed)
     chosen = tape.pick(workloads or tuple(WORKLOADS.values()))
-    plan = draw_plan(tape, writes=chosen.writes)
+    plan = draw_plan(tape, writes=chosen.writes, pods=chosen.pods)
     tape.drawn.clear()  # the rest is what a replay needs beside the plan
     return chosen, plan, tape
 
@@ -169,7 +169,9 @@ class _Scene:
 
     async def main(self, clock: VirtualClock) -> None:
         async with asyncio.TaskGroup() as tasks:
-            cluster = self._cluster = Cluster(clock, tasks, self._product, self._plan, self._tape)
+            cluster = self._cluster = Cluster(
+                clock, tasks, self._product, self._plan, self._tape, gates=self._workload.gates
+            )
             try:
                 await self._play(cluster)
             finally:
@@ -178,10 +180,11 @@ class _Scene:
     async def _play(self, cluster: Cluster) -> None:
         workload = self._workload
         slack = SLACK + self._plan.staleness()
-        checks = standard(cluster.server, manager=is_manager, fits=fits, slack=slack)
+        starts = "StatefulSetStartOrdinal" in workload.gates
+        checks = standard(cluster.server, manager=is_manager, fits=fits, slack=slack, start_ordinal=starts)
         quiet = Quiet(is_manager)
         checks.suite.checkers = [*checks.suite.checkers, quiet, Counted(is_manager, slack=slack)]
-        await cluster.begin(workload.nodes)
+        await cluster.begin(workload.nodes, volumes=workload.volumes)
         cluster.start()
         await workload.script(cluster)
         await cluster.patient(lambda: workload.done(cluster), FAULTS_FOR)
@@ -247,6 +250,8 @@ def _creations(cluster: Cluster) -> dict[str, int]:
     for commit in cluster.server.commits(resource="pods"):
         if commit.type == "ADDED" and is_manager(commit.actor):
             meta = commit.new.obj["metadata"]
+            if meta["ownerReferences"][0]["kind"] != "BroadcastJob":
+                continue  # a pod of a set is made again whenever it is gone
             if commit.rv > gone.get(meta["ownerReferences"][0]["uid"], commit.rv):
                 continue  # sent before, by a process that stood still; the garbage collector takes it away
             node = (meta.get("annotations") or {}).get("apps.kruise.io/broadcastjob-node-uid", "")

@@ -19,15 +19,18 @@ from typing import Any, Final
 import msgspec
 
 from kruise.apis.broadcastjob import BROADCASTJOBS
+from kruise.apis.statefulset import STATEFULSETS
 from kruise.runtime.cache.cache import Cache
 from kruise.runtime.client.transport import ByteStream, Request, Response, Transport
 from kruise.runtime.controller.controller import Controller
 from kruise.runtime.controller.reconcile import Reconcile, Result, current
 from kruise.runtime.manager.manager import Manager
-from kruise.runtime.objects import Key
+from kruise.runtime.objects import Key, Resource
 from kruise.simulator.invariants.model import Actor, Checker, Observed, World, controller_ref
 
 JOBS: Final = str(BROADCASTJOBS)
+_OWNERS: Final[dict[str, Resource[Any]]] = {one.kind: one for one in (BROADCASTJOBS, STATEFULSETS)}
+"""Kind -> what a controller of ours reconciles."""
 
 
 class Answers:
@@ -41,8 +44,9 @@ class Answers:
         """The next answer to a write is the last thing that the process sees."""
         self.violations: list[str] = []
         self._crash = crash
-        self._written: dict[Key, dict[str, int]] = {}
-        self._uids: dict[Key, str] = {}
+        self._written: dict[tuple[str, Key], dict[str, int]] = {}
+        """(controller, key) -> resource -> the newest version that was written for it."""
+        self._uids: dict[tuple[str, Key], str] = {}
 
     async def call(self, request: Request, nxt: Transport) -> Response:
         response = await nxt.request(request)
@@ -67,7 +71,7 @@ class Answers:
         version = str(meta.get("resourceVersion") or "")
         if not version.isdigit() or (request.method == "DELETE" and not meta.get("deletionTimestamp")):
             return
-        seen = self._written.setdefault(context.key, {})
+        seen = self._written.setdefault((context.controller, context.key), {})
         seen[request.resource] = max(int(version), seen.get(request.resource, 0))
 
     def attach(self, manager: Manager) -> None:
@@ -79,28 +83,29 @@ class Answers:
         inner: Reconcile = controller._reconcile  # noqa: SLF001 - as above
 
         async def looked_at(key: Key) -> Result:
-            self._check(key, cache)
+            self._check(controller, key, cache)
             return await inner(key)
 
         controller._reconcile = looked_at  # noqa: SLF001 - as above
 
-    def _check(self, key: Key, cache: Cache) -> None:
-        job = cache.store(BROADCASTJOBS).raw(key)
-        uid = "" if job is None else job.uid
-        if self._uids.get(key, uid) != uid:
-            self._written.pop(key, None)  # another object has the name now: what was written belonged to the old one
-        self._uids[key] = uid
+    def _check(self, controller: Controller, key: Key, cache: Cache) -> None:
+        resource = _OWNERS.get(controller._log_kind)  # noqa: SLF001 - as above
+        owner = cache.store(resource).raw(key) if resource is not None else None
+        uid, mine = "" if owner is None else owner.uid, (controller.name, key)
+        if self._uids.get(mine, uid) != uid:
+            self._written.pop(mine, None)  # another object has the name now: what was written belonged to the old one
+        self._uids[mine] = uid
         context = current.get()
         if context is None or context.live:
             return
-        for resource, version in self._written.get(key, {}).items():
+        for plural, version in self._written.get(mine, {}).items():
             for informer in cache.informers():
-                if informer.resource.plural != resource:
+                if informer.resource.plural != plural:
                     continue
                 have = informer.store.progress(key.namespace).version
                 if not have.isdigit() or int(have) < version:
                     self.violations.append(
-                        f"G6: a reconcile of {key} starts with {resource} at {have or '?'}, after a write of {version}"
+                        f"G6: a reconcile of {key} starts with {plural} at {have or '?'}, after a write of {version}"
                     )
 
 

@@ -38,6 +38,12 @@ class Workload:
     """How many writes a run without faults makes, roughly: faults are drawn among them."""
     once: bool = True
     """A pod is created once per (job, node), whatever happens."""
+    volumes: bool = False
+    """Claims are bound."""
+    pods: bool = False
+    """What its pods do is drawn as well."""
+    gates: tuple[str, ...] = ()
+    """Feature gates that are on beside the defaults."""
 
 
 def counts(cluster: Cluster) -> Outcome:
@@ -123,8 +129,8 @@ async def _parallel(c: Cluster) -> None:
 async def _growing(c: Cluster) -> None:
     """Nodes join that sort before all others, while pods are being created: B4 on a late cache.
 
-    How many of them get a pod depends on when the manager sees them: a watch that fell silent is noticed after 70 s, and
-    the job may be complete by then on the nodes that were known; so the phase alone is compared.
+    How many of them get a pod depends on when the manager sees them: a watch that fell silent is noticed after 70 s,
+    and the job may be complete by then on the nodes that were known; so the phase alone is compared.
     """
     c.create_job("sweep", "run-4s", parallelism=2)
     for name in ("m-node", "f-node", "b-node", "a-node"):
@@ -301,7 +307,7 @@ def _only_phase(c: Cluster) -> Outcome:
     return {"phase": c.phase("sweep")}
 
 
-WORKLOADS: Final[dict[str, Workload]] = {
+JOB_WORKLOADS: Final[dict[str, Workload]] = {
     one.name: one
     for one in (
         Workload("plain", _plain, _completed("sweep"), counts),

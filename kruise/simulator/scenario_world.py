@@ -38,11 +38,14 @@ from kruise.simulator.apiserver.failure import Failure
 from kruise.simulator.apiserver.frontend import Frontend
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.transport import InProcessTransport
-from kruise.simulator.faults import OnTime, Plan, View
+from kruise.simulator.behaviour import Rule
+from kruise.simulator.builtin_actor import Actor
+from kruise.simulator.faults import SETTINGS, OnTime, Plan, View
 from kruise.simulator.faults_injector import Injector
 from kruise.simulator.history import History
 from kruise.simulator.node_agent import NodeAgent
 from kruise.simulator.node_objects import NodeShape
+from kruise.simulator.provisioner import Provisioner
 from kruise.simulator.scenario_checks import Answers
 
 Body = dict[str, Any]
@@ -59,8 +62,8 @@ _PROCESS: Final[ContextVar[str]] = ContextVar("process", default="")
 class Product:
     """What is under test."""
 
-    build: Callable[[Transport, Clock, Random, Metrics], Manager]
-    """Makes a manager as the program does."""
+    build: Callable[[Transport, Clock, Random, Metrics, tuple[str, ...]], Manager]
+    """Makes a manager as the program does, with the feature gates that are named on top of the defaults."""
     definitions: Sequence[Body]
     """The CustomResourceDefinitions that it ships."""
 
@@ -81,7 +84,7 @@ class Replica:
         self.metrics = Metrics(process=False)
         rng = Random(cluster.tape.draw(1 << 30))
         transport = chain(self.transport, [self.guard, self.answers])
-        self.manager = cluster.product.build(transport, cluster.clock, rng, self.metrics)
+        self.manager = cluster.product.build(transport, cluster.clock, rng, self.metrics, cluster.gates)
         self.answers.attach(self.manager)
         context = contextvars.copy_context()
         context.run(_PROCESS.set, name)
@@ -129,8 +132,18 @@ class Replica:
 class Cluster:
     """Server, nodes, managers and faults of one run."""
 
-    def __init__(self, clock: VirtualClock, tasks: asyncio.TaskGroup, product: Product, plan: Plan, tape: Tape) -> None:
+    def __init__(
+        self,
+        clock: VirtualClock,
+        tasks: asyncio.TaskGroup,
+        product: Product,
+        plan: Plan,
+        tape: Tape,
+        *,
+        gates: tuple[str, ...] = (),
+    ) -> None:
         self.clock = clock
+        self.gates = gates
         self.tasks = tasks
         self.product = product
         self.plan = plan
@@ -149,7 +162,7 @@ class Cluster:
         self._front = {view: self.server.frontend(f"apiserver-{view}") for view in View}
         self._front[View.LAGGING].lag = plan.lag
         rng, metrics = Random(tape.draw(1 << 30)), Metrics(process=False)
-        rest = Rest(self.server.transport("nodes"), clock=clock, rng=rng, metrics=metrics)
+        rest = self._rest = Rest(self.server.transport("nodes"), clock=clock, rng=rng, metrics=metrics)
         self.agent = NodeAgent(rest, clock=clock, rng=rng, metrics=metrics, shape=NodeShape(), lease_seconds=3600)
         self._actors: list[asyncio.Task[None]] = []
         self._parts: list[asyncio.Task[None]] = []
@@ -157,17 +170,32 @@ class Cluster:
         self._outside = contextvars.copy_context()
         self.loop = asyncio.get_running_loop()
 
-    async def begin(self, nodes: int) -> None:
-        """Start the cluster, without managers."""
-        for actor in (
-            builtin.Scheduler(self.server, delay=0.005),
+    async def begin(self, nodes: int, *, volumes: bool = False) -> None:
+        """Start the cluster, without managers; *volumes* are made and bound when asked for."""
+        actors: list[Actor] = [
+            builtin.Scheduler(self.server, delay=0.005, volumes=volumes, spread=True),
             builtin.GarbageCollector(self.server, delay=0.01),
             builtin.NamespaceController(self.server, delay=0.01),
             builtin.PodGarbage(self.server, delay=0.01),
-        ):
-            self._actors.append(self.tasks.create_task(actor.run(), name=actor.name))
+        ]
+        if volumes:
+            actors.append(builtin.ClaimProtection(self.server, delay=0.01))
+            metrics = Metrics(process=False)
+            provisioner = Provisioner(self._rest, clock=self.clock, rng=Random(1), metrics=metrics, bind=True)
+            self._actors.append(self.tasks.create_task(provisioner.run(), name="provisioner"))
+        for actor in actors:
+            self.act(actor)
         self._actors.append(self.tasks.create_task(self.agent.run(), name="nodes"))
+        self.agent.set_rules(
+            [Rule(pod=one.pod, image=one.image, settings=SETTINGS[one.kind]) for one in self.plan.pods]
+        )
+        for one in self.plan.pods:
+            self.injector.strike(one.kind, f"pods {one.pod} with images {one.image}")
         await self.add_nodes(*(f"node-{number}" for number in range(nodes)))
+
+    def act(self, actor: Actor) -> None:
+        """Let somebody else react to what happens, until the end."""
+        self._actors.append(self.tasks.create_task(actor.run(), name=actor.name))
 
     def start(self) -> None:
         """Start the managers and the faults that have a time."""
@@ -187,6 +215,7 @@ class Cluster:
         """Let nothing go wrong from now on: API servers catch up, and what is paused goes on."""
         self.history.note("heal")
         self.injector.heal()
+        self.agent.set_rules([])
         for front in self._front.values():
             front.lag = 0.0
             front.thaw()

@@ -29,7 +29,7 @@ from kruise.runtime.testing.tape import Tape
 from kruise.simulator.faults import OnChunk, OnWrite, Plan
 from kruise.simulator.faults import View as FrontView
 from kruise.simulator.scenario import Result, judge, run_seed
-from kruise.simulator.scenario_workloads import WORKLOADS
+from kruise.simulator.scenario_catalogue import WORKLOADS
 from kruise.simulator.scenario_world import Product
 
 Patch = tuple[Any, str, Any]

@@ -11,10 +11,10 @@ import pytest
 
 from hack.simulate import production, quiet_logs
 from kruise.runtime.testing.tape import Tape
-from kruise.simulator.faults import NO_FAULT, OnChunk, OnList, OnOpen, OnWrite, Plan, View, draw_plan
+from kruise.simulator.faults import NO_FAULT, OnChunk, OnList, OnOpen, OnPod, OnWrite, Plan, View, draw_plan
 from kruise.simulator.history import Artefact
 from kruise.simulator.scenario import Result, draw, replay, run, run_seed
-from kruise.simulator.scenario_workloads import WORKLOADS
+from kruise.simulator.scenario_catalogue import WORKLOADS
 
 PRODUCT = production()
 FIRST, COUNT = 0, 200
@@ -71,7 +71,8 @@ def test_tst2_a_plan_survives_its_way_through_json_and_all_faults_are_drawn() ->
         _, plan, _ = draw(seed)
         assert Plan.from_json(plan.to_json()) == plan
         kinds |= {*plan.writes.values(), *plan.chunks.values(), *plan.opens.values(), *plan.lists.values(), *plan.views}
-    assert kinds == {*OnWrite, *OnChunk, *OnOpen, *OnList, *View}
+        kinds |= {one.kind for one in plan.pods}
+    assert kinds == {*OnWrite, *OnChunk, *OnOpen, *OnList, *OnPod, *View}
     assert draw_plan(Tape(5), writes=9) == draw_plan(Tape(5), writes=9)
 
 

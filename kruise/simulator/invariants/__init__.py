@@ -93,6 +93,8 @@ def standard_checkers(
     ]
 
 
-def standard(server: ApiServer, *, manager: Actor, fits: Fits | None = None, slack: float = 5.0) -> Attached:
+def standard(
+    server: ApiServer, *, manager: Actor, fits: Fits | None = None, slack: float = 5.0, start_ordinal: bool = False
+) -> Attached:
     """Let the standard checkers look on at *server*."""
-    return Attached(server, standard_checkers(manager, fits=fits, slack=slack))
+    return Attached(server, standard_checkers(manager, fits=fits, slack=slack, start_ordinal=start_ordinal))

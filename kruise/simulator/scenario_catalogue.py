@@ -1,0 +1,15 @@
+"""Every workload of the simulation, by name.
+
+What this does not do: it has none of its own; see ``scenario_workloads`` and ``scenario_set_workloads``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kruise.simulator.scenario_set_workloads import SET_WORKLOADS
+from kruise.simulator.scenario_workloads import JOB_WORKLOADS, Workload
+
+__all__ = ["WORKLOADS", "Workload"]
+
+WORKLOADS: Final[dict[str, Workload]] = {**JOB_WORKLOADS, **SET_WORKLOADS}
