@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kruise.apis.core import Pod
@@ -33,8 +32,6 @@ from kruise.runtime.clock import parse_time
 
 __all__ = ["Progress", "progress_of"]
 
-_NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -44,7 +41,7 @@ class Progress:
     """No update is under way: the gate may open, and the lifecycle goes on."""
     unready: bool = False
     """The step needs the gate closed."""
-    metadata: Mapping[str, Any] = _NO_FIELDS
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     """What changes in the metadata of the pod, whichever write takes it along."""
     body: Mapping[str, Any] | None = None
     """The step: a patch of the pod itself."""
@@ -72,7 +69,7 @@ def progress_of(pod: Pod, *, now: float, gates: Gates) -> Progress:
     state = state_of(annotations)
     if grace is None and state is None:
         return _AT_REST
-    leftovers = {"annotations": without_grace(annotations)} if grace is not None else _NO_FIELDS
+    leftovers = {"annotations": without_grace(annotations)} if grace is not None else {}
     if state is None:
         return Progress(complete=True, metadata=leftovers)
     done = containers_done(pod, state, gates)
