@@ -32,6 +32,24 @@ class Reason(enum.StrEnum):
     EXPECTATION_PENDING = "ExpectationPending"
     POD_UNREADABLE = "PodUnreadable"
 
+    # Advanced StatefulSet.
+    PARTITION_HELD = "PartitionHeld"
+    MAX_UNAVAILABLE_REACHED = "MaxUnavailableReached"
+    ON_DELETE = "OnDelete"
+    WAITING_FOR_PREDECESSOR = "WaitingForPredecessor"
+    WAITING_MIN_READY = "WaitingMinReady"
+    VOLUME_CLAIM_PENDING = "VolumeClaimPending"
+    VOLUME_RESIZING = "VolumeResizing"
+    LIFECYCLE_HOOK_BLOCKED = "LifecycleHookBlocked"
+    IN_PLACE_GRACE_PERIOD = "InPlaceGracePeriod"
+    IN_PLACE_NOT_POSSIBLE = "InPlaceNotPossible"
+    SCALING = "Scaling"
+    UPDATING = "Updating"
+    COMPLETE = "Complete"
+    NOT_PAUSED = "NotPaused"
+    ENOUGH_AVAILABLE = "MinimumReplicasAvailable"
+    TOO_FEW_AVAILABLE = "MinimumReplicasUnavailable"
+
     # BroadcastJob.
     NODE_CORDONED = "NodeCordoned"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
@@ -67,6 +85,8 @@ class Decision:
     """What would change it."""
     detail: dict[str, str] = field(default_factory=dict)
     """Machine-readable parts of the evidence: pod, node, exitCode."""
+    next_check: float | None = None
+    """Seconds after which time alone may change the answer; ``None``: it takes an event."""
 
 
 class NameConflictError(RuntimeFault):

@@ -1,23 +1,57 @@
-"""What a StatefulSet does next: a pure function of the view and the time. The signatures."""
+"""What a StatefulSet does next: a pure function of the view and the time.
+
+Purpose: :func:`plan` decides everything from one snapshot: scaling, updates, in-place chains, lifecycle, claims,
+replacement by the user's word, and what failed. :func:`settle` words the status once the chains are done. Neither does
+I/O, reads a clock or draws a number.
+
+Guarantees:
+
+* S2: no plan takes down more than the budget allows, counting every ordinal (X1); each disruption carries the pod on
+  which it was decided, so a write against another version is refused (X3, X10, X16).
+* S3: the order of spec/advanced-statefulset, section by section: what is missing or failed, what is too many, what the
+  user named, what is outdated; then what goes on by itself. A pod gets one chain in a pass.
+* L7: what is allowed and needed is in the plan, at once. Planning again after its effects yields nothing.
+* Every pod that is not as desired, and for which nothing is done, has a reason (:attr:`Plan.decisions`), computed when
+  somebody asks.
+* The cost of a plan grows with what it does, not with the number of pods (performance 4.4).
+
+What this does not do: it never looks at the cluster; a stale view leads to a plan whose writes the API server refuses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
-from kruise.apis.statefulset import StatefulSetStatus
-from kruise.controllers.common.reasons import Decision
+from msgspec.structs import replace
+
+from kruise.apis.statefulset import READY, StatefulSetStatus
+from kruise.controllers.common.reasons import Decision, Reason
+from kruise.controllers.statefulset import slots as m
 from kruise.controllers.statefulset.actions import Chain, PlannedEvent, Results
+from kruise.controllers.statefulset.conditions import conditions, summarize
+from kruise.controllers.statefulset.draft import Draft, Trouble
+from kruise.controllers.statefulset.explain import Facts, explain
+from kruise.controllers.statefulset.scale import condemned, replicas
+from kruise.controllers.statefulset.status import completed, counted, with_results
+from kruise.controllers.statefulset.update import update
+from kruise.controllers.statefulset.upkeep import upkeep
 from kruise.controllers.statefulset.view import View
-from kruise.runtime.objects import EMPTY_MAP
+from kruise.runtime.clock import format_time
+from kruise.runtime.objects import EMPTY_MAP, Unreadable
 
 __all__ = ["Plan", "Settled", "plan", "settle"]
+
+_WARNING: Final = "Warning"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do now. The three groups begin in this order, and each may run at once."""
 
+    view: View = field(compare=False, repr=False)
+    now: float
     continuations: tuple[Chain, ...] = ()
     """Refreshes, repairs, and what goes on with updates and deletions that have begun."""
     disruptions: tuple[Chain, ...] = ()
@@ -29,12 +63,33 @@ class Plan:
     next_check: float | None = None
     """Seconds until time alone changes the answer."""
     error: str = ""
-    """What is wrong with the spec or stands in the way of the whole set, naming the field."""
+    """What is wrong with the spec, naming the field. Pods are not created or updated while it stands."""
+    troubles: tuple[Trouble, ...] = ()
+    """What stands in the way of single pods until somebody acts."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do now."""
+        return not (self.continuations or self.disruptions or self.creates)
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """Everything to do, in the order in which it begins."""
+        return (*self.continuations, *self.disruptions, *self.creates)
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
-        """Why each pod that is not as desired is not acted on; valid until the view changes."""
-        return ()
+        """Why each pod that is not as desired is not acted on, by ordinal; valid until the view changes."""
+        return tuple(explain(self.view, self.now, self.facts()))
+
+    def facts(self, failures: Mapping[str, Exception] = EMPTY_MAP) -> Facts:
+        """Return what this pass adds to the view; *failures* are the last errors of pods that wait, by name."""
+        return Facts(
+            acted={chain.ordinal: chain for chain in self.chains},
+            troubles={one.ordinal: one for one in self.troubles},
+            errors=(self.error,) if self.error else (),
+            failures=failures,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +100,7 @@ class Settled:
     decisive: bool = False
     """A first, final or awaited status: write it at once."""
     events: tuple[PlannedEvent, ...] = ()
+    """What belongs to this change of the status: to be reported once it is written."""
     next_check: float | None = None
 
 
@@ -53,9 +109,63 @@ def plan(view: View, now: float, *, holds: Mapping[str, bool] = EMPTY_MAP) -> Pl
 
     *holds* names the pods whose last attempt failed, True while they must wait (``Holds.waiting`` by pod name).
     """
-    raise NotImplementedError
+    view.advance(now)
+    if view.sts.terminating:
+        return Plan(view, now)  # the garbage collector takes the pods (spec 3)
+    draft = Draft(view, now, holds, down=view.down)
+    go_on = replicas(draft) and condemned(draft)
+    update(draft, prepared_only=not go_on)
+    upkeep(draft)
+    due = view.next_time()
+    wait = 0.0 if draft.more else None if due is None else max(0.0, due - now)
+    return Plan(
+        view,
+        now,
+        continuations=tuple(draft.continuations),
+        disruptions=tuple(draft.disruptions),
+        creates=tuple(draft.creates),
+        events=_events(view, draft),
+        next_check=wait,
+        error="; ".join(draft.errors),
+        troubles=tuple(draft.troubles),
+    )
+
+
+def _events(view: View, draft: Draft) -> tuple[PlannedEvent, ...]:
+    """Return the events that tell of lasting states: one for each reason, naming an example."""
+    found = [PlannedEvent(_WARNING, Reason.INVALID_SPEC, f"{text}; correct the field") for text in draft.errors]
+    for ordinal in view.ordinals(m.UNREADABLE):
+        pod, count = view.slot(ordinal).pod, view.count(m.UNREADABLE)
+        assert isinstance(pod, Unreadable)
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        text = f"pod {pod.key} cannot be read: {pod.path}: {pod.problem}{more}; it counts as down, fix or delete it"
+        found.append(PlannedEvent(_WARNING, Reason.POD_UNREADABLE, text))
+        break
+    by_reason: dict[str, Trouble] = {}
+    for one in draft.troubles:
+        by_reason.setdefault(one.reason, one)
+    found += [PlannedEvent(_WARNING, reason, f"pod {one.name}: {one.text}") for reason, one in by_reason.items()]
+    return tuple(found)
 
 
 def settle(view: View, done: Plan, results: Results, now: float) -> Settled:
     """Return the status after the chains of *done* ended as *results*. ``status.wire`` gives its plain JSON."""
-    raise NotImplementedError
+    stored = view.sts.status
+    status = completed(with_results(counted(view), view, results), rolls=view.frame.rolls)
+    failures = {one.chain.name: one.error for one in results.failures}
+    facts = done.facts(failures)
+    summary = summarize(view, now, facts)
+    if not view.sts.terminating:
+        found = conditions(view, summary, results.failures, format_time(now))
+        status = replace(status, conditions=found)
+    decisive = (
+        status.observed_generation != stored.observed_generation
+        or status.update_revision != stored.update_revision
+        or status.current_revision != stored.current_revision
+        or (summary.done and not _was_ready(stored))
+    )
+    return Settled(status, decisive, next_check=done.next_check)
+
+
+def _was_ready(status: StatefulSetStatus) -> bool:
+    return any(one.type == READY and one.status == "True" for one in status.conditions)

@@ -10,12 +10,14 @@ What this does not do: nothing here knows the other pods of the set.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from kruise.apis.core import Pod
+from kruise.apis.core import ContainerStatus, Pod
 from kruise.apis.statefulset import LABEL_REVISION
 from kruise.controllers.common.lifecycle import State, state_of
 from kruise.controllers.common.readiness import READY, condition_of
+from kruise.controllers.common.reasons import Reason
 from kruise.runtime.clock import parse_time
 from kruise.runtime.objects import Object, Unreadable
 
@@ -29,7 +31,18 @@ __all__ = [
     "ready_since",
     "revision_of",
     "short_hash",
+    "stuck_reason",
+    "waiting_text",
 ]
+
+_WAITING: Final[Mapping[str, Reason]] = {
+    "ErrImagePull": Reason.IMAGE_PULL_FAILED,
+    "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
+    "InvalidImageName": Reason.IMAGE_PULL_FAILED,
+    "ErrImageNeverPull": Reason.IMAGE_PULL_FAILED,
+    "CrashLoopBackOff": Reason.CRASH_LOOPING,
+}
+"""What a kubelet says of a container that does not start, and the word for it."""
 
 _FINISHED: Final = ("Failed", "Succeeded")
 
@@ -91,3 +104,33 @@ def revision_of(pod: Object) -> str:
 def short_hash(revision: str) -> str:
     """Return the last part of a revision's name: some labels hold no more than that."""
     return revision.rpartition("-")[2]
+
+
+def _waiting(pod: Pod) -> Iterator[ContainerStatus]:
+    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+        if status.state.waiting is not None and status.state.waiting.reason in _WAITING:
+            yield status
+
+
+def stuck_reason(pod: Pod) -> Reason | None:
+    """Return why the pod does not get on by itself; ``None`` when it starts, runs or is gone."""
+    for status in _waiting(pod):
+        assert status.state.waiting is not None
+        return _WAITING[status.state.waiting.reason]
+    scheduled = condition_of(pod, "PodScheduled")
+    if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
+        return Reason.POD_UNSCHEDULABLE
+    return None
+
+
+def waiting_text(pod: Pod) -> str:
+    """Return what the kubelet or the scheduler says about a pod that does not get on."""
+    for status in _waiting(pod):
+        waiting = status.state.waiting
+        assert waiting is not None
+        said = f": {waiting.message}" if waiting.message else ""
+        return f"container {status.name} ({status.image}) is waiting: {waiting.reason}{said}"
+    scheduled = condition_of(pod, "PodScheduled")
+    if scheduled is not None and scheduled.status == "False":
+        return scheduled.message or scheduled.reason
+    return ""

@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from kruise.apis.core import Pod
+from kruise.apis.core import Claim, Pod
 from kruise.apis.statefulset import LABEL_SPECIFIED_DELETE, Lifecycle
 from kruise.controllers.common.inplace.complete import completion
-from kruise.controllers.common.lifecycle import State, hooked, released, state_of
+from kruise.controllers.common.lifecycle import State, holding_hook, hooked, released, state_of
 from kruise.controllers.statefulset.claims import NO_CLAIMS, PodClaims, retention_patch
 from kruise.controllers.statefulset.frame import Frame
 from kruise.controllers.statefulset.order import Rank, counts_as_updated
@@ -30,6 +30,7 @@ from kruise.controllers.statefulset.predicates import (
     is_ready,
     ready_since,
     revision_of,
+    stuck_reason,
 )
 from kruise.runtime.objects import Key, Unreadable
 
@@ -56,13 +57,13 @@ DOWN: Final = 1 << 11
 """Part of the unavailable set of the update phase (spec 6.4.4)."""
 OUTDATED: Final = 1 << 12
 """Not as the update wants it, whoever has to act."""
-OUTDATED_FREE: Final = 1 << 13
-"""To be updated, and not up: updating it takes nothing from anybody."""
-OUTDATED_COSTLY: Final = 1 << 14
-"""To be updated, and up."""
-SPECIFIED_FREE: Final = 1 << 15
-"""To be replaced by the user's word, and not up."""
-SPECIFIED_COSTLY: Final = 1 << 16
+OUTDATED_DOWN: Final = 1 << 13
+"""To be updated now, and down already."""
+OUTDATED_SERVING: Final = 1 << 14
+"""To be updated, when the budget has room."""
+SPECIFIED_DOWN: Final = 1 << 15
+"""To be replaced by the user's word, and down already."""
+SPECIFIED_SERVING: Final = 1 << 16
 RELEASED: Final = 1 << 17
 """Prepared for an update or a deletion, and held by nobody any more."""
 AHEAD: Final = 1 << 18
@@ -84,13 +85,21 @@ MISNAMED: Final = 1 << 25
 MISOWNED: Final = 1 << 26
 """A claim of it has not the owners that the retention policy wants."""
 UNREADABLE: Final = 1 << 27
+STALE: Final = 1 << 28
+"""Of the range, and not updated: what the partition of an unordered update counts."""
+DOOMED: Final = 1 << 29
+"""Condemned, and to be deleted: it can be read, is not on its way out, and no hook holds it."""
+STUCK: Final = 1 << 30
+"""It does not get on by itself: its image, its program, or no node for it. Only its number is kept."""
+HELD: Final = 1 << 31
+"""A lifecycle hook holds it in its state. Only the number is kept."""
 
 ORDERED_MARKS: Final = (
-    FINISHED, GOING, UNAVAILABLE, DOWN, OUTDATED, OUTDATED_FREE, OUTDATED_COSTLY, SPECIFIED_FREE, SPECIFIED_COSTLY,
-    RELEASED, AHEAD, CLAIMLESS, CONDEMNED, SICK, REFRESH, MISNAMED, MISOWNED, UNREADABLE,
+    FINISHED, GOING, UNAVAILABLE, DOWN, OUTDATED, OUTDATED_DOWN, OUTDATED_SERVING, SPECIFIED_DOWN, SPECIFIED_SERVING,
+    RELEASED, AHEAD, CLAIMLESS, CONDEMNED, SICK, REFRESH, MISNAMED, MISOWNED, UNREADABLE, DOOMED,
 )  # fmt: skip
 """The marks whose ordinals are kept in order; of the others only the number is kept."""
-MARKS: Final = tuple(1 << n for n in range(28))
+MARKS: Final = tuple(1 << n for n in range(32))
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +134,11 @@ class Slot:
     def name(self) -> str:
         """The name of the pod."""
         return self.pod.metadata.name
+
+    @property
+    def specified(self) -> bool:
+        """Whether the user asks for the pod's replacement."""
+        return LABEL_SPECIFIED_DELETE in self.pod.metadata.labels
 
     def has(self, mark: int) -> bool:
         """Tell whether the slot bears *mark*."""
@@ -165,16 +179,20 @@ def judge(frame: Frame, slot: Slot) -> int:
     if isinstance(pod, Unreadable):
         marks |= UNREADABLE
     elif not terminating:
-        marks |= REFRESH if slot.look else 0
+        marks |= STUCK if stuck_reason(pod) is not None else 0
+        marks |= HELD if holding_hook(frame.lifecycle, pod.metadata) else 0
+        marks |= REFRESH if slot.look and not finished else 0
         marks |= 0 if identity_matches(frame.sts, pod) else MISNAMED
     valid = slot.ordinal in frame.ordinals
     if frame.settings.auto_delete_claims and any(
-        claim is not None and not claim.terminating and retention_patch(frame.sts, pod, claim, not valid)
+        isinstance(claim, Claim) and not claim.terminating and retention_patch(frame.sts, pod, claim, not valid)
         for claim in slot.claims.claims
     ):
         marks |= MISOWNED
     if not valid:
-        return marks | CONDEMNED | (0 if is_healthy(pod) else SICK)
+        held = isinstance(pod, Pod) and _held(frame.lifecycle, pod, State.PREPARING_DELETE)
+        doomed = isinstance(pod, Pod) and not terminating and not held
+        return marks | CONDEMNED | (DOOMED if doomed else 0) | (0 if is_healthy(pod) else SICK)
     marks |= VALID
     marks |= AVAILABLE_VALID if available and not terminating else 0
     marks |= UP if ready and slot.ripe and not terminating else 0
@@ -182,8 +200,8 @@ def judge(frame: Frame, slot: Slot) -> int:
         marks |= FINISHED
     else:
         marks |= (GOING if terminating else 0) | (0 if available else UNAVAILABLE)
-    if terminating or counts_as_updated(pod, update, preparing=frame.settings.preparing_as_updated):
-        marks |= AHEAD
+    updated = counts_as_updated(pod, update, preparing=frame.settings.preparing_as_updated)
+    marks |= (AHEAD if terminating or updated else 0) | (0 if updated else STALE)
     matched = slot.claims.matched if frame.resizes else True
     if label != update or not matched:
         marks |= OUTDATED
@@ -205,7 +223,7 @@ def _serves(frame: Frame, slot: Slot, pod: Pod, available: bool) -> bool:
 
 def _wishes(frame: Frame, slot: Slot, pod: Pod, marks: int, matched: bool) -> int:
     """Return the marks of what is to be done to a pod of the range that can be read and stays for now."""
-    lifecycle, free = frame.lifecycle, bool(marks & DOWN and not marks & UP)
+    lifecycle, down = frame.lifecycle, bool(marks & DOWN)
     found = 0
     if pod.status.phase == "Pending" and any(claim is None for claim in slot.claims.claims):
         found |= CLAIMLESS
@@ -213,12 +231,12 @@ def _wishes(frame: Frame, slot: Slot, pod: Pod, marks: int, matched: bool) -> in
         found |= RELEASED
     if _held(lifecycle, pod, State.PREPARING_DELETE) or marks & FINISHED:
         return found
-    if LABEL_SPECIFIED_DELETE in pod.metadata.labels:
-        found |= SPECIFIED_FREE if free else SPECIFIED_COSTLY
+    if slot.specified:
+        found |= SPECIFIED_DOWN if down else SPECIFIED_SERVING
     # A claim that grows keeps its pod waiting, and counts as down meanwhile; its event brings the slot back.
     waits_for_claim = frame.resizes and matched and not slot.claims.completed
     if marks & OUTDATED and not waits_for_claim and not _held(lifecycle, pod, State.PREPARING_UPDATE):
-        found |= OUTDATED_FREE if free else OUTDATED_COSTLY
+        found |= OUTDATED_DOWN if down else OUTDATED_SERVING
     return found
 
 
