@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["ABSENT", "Column", "Doc", "KindDoc", "Rule", "TypeDoc", "VersionDoc"]
+__all__ = ["ABSENT", "Column", "Doc", "KindDoc", "Rule", "Scale", "TypeDoc", "VersionDoc"]
 
 ABSENT: Final = object()
 """No default: an absent field stays absent."""
@@ -41,6 +41,8 @@ class Doc:
     """The description: never empty."""
     required: bool = False
     default: Any = ABSENT
+    enum: tuple[str, ...] = ()
+    """The only words that are allowed: what OpenKruise's admission allows."""
     format: str = ""
     minimum: int | None = None
     maximum: int | None = None
@@ -53,7 +55,7 @@ class Doc:
     """The list is a map by these keys."""
     rules: tuple[Rule, ...] = ()
     type: str = ""
-    """For what no struct describes: ``object``, ``array``, ``string``."""
+    """For what no struct describes: ``object``, ``array``, ``string``, ``integer``."""
     open: bool = False
     """Fields that are not named here are kept as they are."""
     properties: Mapping[str, Doc] = field(default_factory=dict)
@@ -79,6 +81,17 @@ class Column:
     type: str
     path: str
     text: str
+    priority: int = 0
+    """Above 0: shown by ``-o wide`` alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The scale subresource: where it finds what ``kubectl scale`` and autoscalers ask for."""
+
+    wanted: str
+    found: str
+    selector: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +101,8 @@ class VersionDoc:
     name: str
     storage: bool = False
     deprecation: str = ""
+    without: Mapping[type[msgspec.Struct], frozenset[str]] = field(default_factory=dict)
+    """The fields that this version lacks, by their names on the wire. Rules that need one go with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,4 +114,5 @@ class KindDoc:
     categories: tuple[str, ...] = ()
     versions: tuple[VersionDoc, ...]
     columns: tuple[Column, ...] = ()
+    scale: Scale | None = None
     types: Mapping[type[msgspec.Struct], TypeDoc]

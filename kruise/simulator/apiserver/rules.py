@@ -8,14 +8,15 @@ Guarantees:
   rules (those that name ``oldSelf``) run only when the old value is known: under lists only where the list is a map by
   keys.
   Rules do not run while the object breaks its schema, and then one more cause says that.
-* Without the extra, or for a rule that uses functions which the library does not have, the object is accepted, and a
-  warning says that CEL was not evaluated.
+* Without the extra, or for a rule that uses functions which neither the library nor :data:`FUNCTIONS` has, the object
+  is accepted, and a warning says that CEL was not evaluated.
 
 What this does not do: no costs and no ratcheting.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -40,8 +41,12 @@ _UNCHECKED: Final = (
 )
 
 
+FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {"split": str.split}
+"""Functions of Kubernetes' rules that the library does not have."""
+
+
 class _Program(Protocol):
-    def execute(self, context: Body) -> Any: ...
+    def execute(self, context: Any) -> Any: ...
 
 
 @cache
@@ -61,6 +66,13 @@ def _compiled(expression: str) -> _Program | None:
     except (ValueError, RuntimeError):
         return None
     return program
+
+
+def _context(variables: Body) -> Any:
+    context = _library().Context(variables)
+    for name, function in FUNCTIONS.items():
+        context.add_function(name, function)
+    return context
 
 
 def has_rules(schema: Any) -> bool:
@@ -128,7 +140,7 @@ class _Walk:
         expression = rule["rule"]
         if "oldSelf" in expression and not known:
             return None
-        context = {"self": value, "oldSelf": old} if known else {"self": value}
+        context = _context({"self": value, "oldSelf": old} if known else {"self": value})
         program = _compiled(expression)
         if program is None:
             self._skip(expression)
@@ -147,7 +159,7 @@ class _Walk:
         self._warnings.append(f"CEL was not evaluated: the library cannot run the rule: {expression}")
 
 
-def _broken(rule: Body, value: Any, context: Body, path: str) -> Cause:
+def _broken(rule: Body, value: Any, context: Any, path: str) -> Cause:
     message = rule.get("message") or f"failed rule: {rule['rule']}"
     program = _compiled(rule["messageExpression"]) if rule.get("messageExpression") else None
     if program is not None:
