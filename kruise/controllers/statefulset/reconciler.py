@@ -57,6 +57,9 @@ __all__ = ["StatefulSetReconciler"]
 
 log = get_logger("statefulset")
 
+SOON: Final = 0.001
+"""Seconds after which a pass that left something over is followed by the next; no failure, so no back-off."""
+
 
 @dataclass(slots=True)
 class _Kept:
@@ -204,9 +207,9 @@ class StatefulSetReconciler:
         earlier = [failure for name, failure in kept.failures.items() if name not in new]
         settled = settle(view, planned, done.results(earlier), now)
         raising = bool(errors) and not kept.raised
-        waits = [planned.next_check, settled.next_check, kept.holds.next_due(self._clock.monotonic())]
+        waits = [settled.next_check, kept.holds.next_due(self._clock.monotonic())]
         waits.append(await self._write_status(sts, settled, at_once=raising))
-        due = min((max(0.0, w) for w in waits if w is not None), default=None)
+        due = min((max(SOON, w) for w in waits if w is not None), default=None)
         kept.raised = raising
         if raising:
             raise errors[0]

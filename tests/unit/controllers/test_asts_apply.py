@@ -134,7 +134,9 @@ class World:
         return dict(found)
 
     async def apply(self, *, continuations: Iterable[Chain] = (), **groups: Iterable[Chain]) -> Applied:
-        plan = Plan(continuations=tuple(continuations), **{k: tuple(v) for k, v in groups.items()})  # type: ignore[arg-type]
+        view: Any = None  # whoever applies a plan does not look at it
+        more: Any = {group: tuple(chains) for group, chains in groups.items()}
+        plan = Plan(view, 0.0, continuations=tuple(continuations), **more)
         return await apply(self.client, SET, plan)
 
 
