@@ -8,7 +8,7 @@ Guarantees:
   Degraded are there while they are True (kstatus calls such conditions abnormal-true); Reconciling and Stalled never
   together.
 * kstatus reads Current when every pod is as the spec wants it now: what a partition or OnDelete holds back is wanted
-  so. It reads Failed only for what no time and no cluster mends: a wrong field, or an update that cannot be done in place.
+  so. It reads Failed only for what no time and no cluster mends: a wrong field, or an update that is not possible.
 * ``lastTransitionTime`` moves with the status only. Equal states give equal texts, so nothing is written for nothing.
 * Finding the words looks at a few pods, however many the set has.
 
@@ -17,7 +17,7 @@ What this does not do: the reasons of single pods are not stored; ``kruise statu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
@@ -36,13 +36,14 @@ from kruise.apis.statefulset import (
 )
 from kruise.controllers.common.reasons import Decision, Reason, reason_of_refusal
 from kruise.controllers.statefulset import slots as m
-from kruise.controllers.statefulset.actions import CreateClaim, CreatePod, Failure, PatchClaim, PatchPod
+from kruise.controllers.statefulset.actions import CreateClaim, CreatePod, DeletePod, Failure
+from kruise.controllers.statefulset.draft import Trouble
 from kruise.controllers.statefulset.explain import Facts, explain_one, users_of_budget
 from kruise.controllers.statefulset.scale import first_obstacle
 from kruise.controllers.statefulset.update import window
 from kruise.controllers.statefulset.view import View
 
-__all__ = ["OURS", "Summary", "conditions", "outstanding", "summarize"]
+__all__ = ["OURS", "Summary", "conditions", "failed_texts", "outstanding", "summarize"]
 
 OURS: Final = (
     AVAILABLE, PROGRESSING, READY, PAUSED, FAILED_CREATE_POD, FAILED_UPDATE_POD, RECONCILING, STALLED, DEGRADED,
@@ -167,20 +168,18 @@ def _more(one: Decision, count: int) -> str:
     return f"{one.subject}: {one.evidence}" + (f" (and {count - 1} more pods)" if count > 1 else "")
 
 
-def conditions(
-    view: View, summary: Summary, failures: tuple[Failure, ...], stamp: str
-) -> tuple[StatefulSetCondition, ...]:
-    """Return the conditions of the set as they are now. *stamp* is the present time, RFC 3339."""
-    found = [
+def conditions(view: View, summary: Summary, failed: Mapping[str, str], stamp: str) -> tuple[StatefulSetCondition, ...]:
+    """Return the conditions of the set as they are now. *stamp* is the present time, RFC 3339.
+
+    *failed* are the texts of FailedCreatePod and FailedUpdatePod, where they hold.
+    """
+    found: list[tuple[str, bool, str, str]] = [
         (AVAILABLE, *_available(view)),
         (PROGRESSING, not summary.done and summary.moves, summary.reason, summary.message),
         (READY, summary.done, summary.reason, summary.message),
         (PAUSED, *_paused(view)),
     ]
-    for kind, steps in ((FAILED_CREATE_POD, (CreateClaim, CreatePod)), (FAILED_UPDATE_POD, (PatchPod, PatchClaim))):
-        text = _failed(failures, steps)
-        if text:
-            found.append((kind, True, Reason.POD_PENDING if kind == FAILED_CREATE_POD else Reason.UPDATING, text))
+    found += [(kind, True, kind, text) for kind, text in failed.items()]
     if summary.stalled:
         found.append((STALLED, True, summary.reason, summary.message))
     elif not summary.done and summary.reason is not Reason.PAUSED:
@@ -193,7 +192,7 @@ def conditions(
 
 
 def _condition(
-    old: StatefulSetCondition | None, kind: str, on: bool, reason: Reason, message: str, stamp: str
+    old: StatefulSetCondition | None, kind: str, on: bool, reason: str, message: str, stamp: str
 ) -> StatefulSetCondition:
     status = "True" if on else "False"
     since = old.last_transition_time if old is not None and old.status == status else None
@@ -224,9 +223,17 @@ def _paused(view: View) -> tuple[bool, Reason, str]:
     return False, Reason.NOT_PAUSED, "nothing holds the update back"
 
 
-def _failed(failures: tuple[Failure, ...], steps: tuple[type, ...]) -> str:
-    found = sorted((f.chain.name, str(f.error)) for f in failures if isinstance(f.step, steps))
-    if not found:
-        return ""
-    more = f" (and {len(found) - 1} more pods)" if len(found) > 1 else ""
-    return f"pod {found[0][0]}: {found[0][1]}{more}"
+def failed_texts(failures: Iterable[Failure], obstacles: Iterable[Trouble]) -> dict[str, str]:
+    """Return the texts of the conditions FailedCreatePod and FailedUpdatePod that hold."""
+    creating, updating = [(one.name, one.text) for one in obstacles], list[tuple[str, str]]()
+    for failure in failures:
+        found = creating if isinstance(failure.step, CreateClaim | CreatePod) else updating
+        if not isinstance(failure.step, DeletePod):
+            found.append((failure.chain.name, str(failure.error)))
+    texts: dict[str, str] = {}
+    for kind, what, parts in ((FAILED_CREATE_POD, "create", creating), (FAILED_UPDATE_POD, "update", updating)):
+        if parts:
+            name, text = min(parts)
+            more = f" (and {len(parts) - 1} more pods)" if len(parts) > 1 else ""
+            texts[kind] = f"failed to {what} Pod {name}: {text}{more}"
+    return texts

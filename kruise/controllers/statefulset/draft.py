@@ -53,6 +53,8 @@ class Draft:
     errors: list[str] = field(default_factory=list)
     """Wrong fields of the spec."""
     troubles: list[Trouble] = field(default_factory=list)
+    obstacles: list[Trouble] = field(default_factory=list)
+    """Claims on their way out that keep pods from being created."""
     touched: set[int] = field(default_factory=set)
     more: bool = False
     """There is more to create than one plan holds."""

@@ -32,7 +32,7 @@ from kruise.controllers.statefulset.scale import claim_obstacle, first_obstacle
 from kruise.controllers.statefulset.slots import Slot
 from kruise.controllers.statefulset.update import in_place, in_window, spec_for
 from kruise.controllers.statefulset.view import View
-from kruise.runtime.objects import EMPTY_MAP, Unreadable
+from kruise.runtime.objects import Unreadable
 
 __all__ = ["Facts", "explain", "explain_one", "users_of_budget"]
 
@@ -74,7 +74,7 @@ class Facts:
     """The chains of the plan, by ordinal."""
     troubles: Mapping[int, Trouble] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
-    failures: Mapping[str, Exception] = EMPTY_MAP
+    failures: Mapping[str, Exception] = field(default_factory=dict)
     """What the last attempts on pods ended in, by name, as far as they wait for the next."""
 
 
@@ -200,10 +200,9 @@ def _not_serving(view: View, slot: Slot, pod: Pod, now: float) -> _Answer:
         return _said(Reason.UPDATING, f"{where}{state.evidence}")
     if not is_ready(pod):
         if pod.status.phase == "Pending":
-            pending = [
-                c for c in slot.claims.claims if c is None or (isinstance(c, Claim) and c.status.phase != "Bound")
-            ]
-            if slot.claims.terminating or (pending and not pod.spec.node_name):
+            claims = slot.claims.claims
+            unbound = any(c is None or (isinstance(c, Claim) and c.status.phase != "Bound") for c in claims)
+            if slot.claims.terminating or (unbound and not pod.spec.node_name):
                 return _said(Reason.VOLUME_CLAIM_PENDING, _claims_text(view, slot))
             return _said(Reason.POD_PENDING, "it is not started yet", pod.metadata.creation_timestamp)
         return _said(Reason.READINESS_FAILING, _unready_text(pod), _ready_time(pod))

@@ -30,7 +30,7 @@ from kruise.apis.statefulset import READY, StatefulSetStatus
 from kruise.controllers.common.reasons import Decision, Reason
 from kruise.controllers.statefulset import slots as m
 from kruise.controllers.statefulset.actions import Chain, PlannedEvent, Results
-from kruise.controllers.statefulset.conditions import conditions, summarize
+from kruise.controllers.statefulset.conditions import conditions, failed_texts, summarize
 from kruise.controllers.statefulset.draft import Draft, Trouble
 from kruise.controllers.statefulset.explain import Facts, explain
 from kruise.controllers.statefulset.scale import condemned, replicas
@@ -66,6 +66,8 @@ class Plan:
     """What is wrong with the spec, naming the field. Pods are not created or updated while it stands."""
     troubles: tuple[Trouble, ...] = ()
     """What stands in the way of single pods until somebody acts."""
+    obstacles: tuple[Trouble, ...] = ()
+    """Claims on their way out that keep pods from being created."""
 
     @property
     def empty(self) -> bool:
@@ -128,6 +130,7 @@ def plan(view: View, now: float, *, holds: Mapping[str, bool] = EMPTY_MAP) -> Pl
         next_check=wait,
         error="; ".join(draft.errors),
         troubles=tuple(draft.troubles),
+        obstacles=tuple(draft.obstacles),
     )
 
 
@@ -145,6 +148,11 @@ def _events(view: View, draft: Draft) -> tuple[PlannedEvent, ...]:
     for one in draft.troubles:
         by_reason.setdefault(one.reason, one)
     found += [PlannedEvent(_WARNING, reason, f"pod {one.name}: {one.text}") for reason, one in by_reason.items()]
+    if draft.obstacles:
+        first, count = draft.obstacles[0], len(draft.obstacles)
+        more = f" (and {count - 1} more pods)" if count > 1 else ""
+        text = f"create Pod {first.name} in StatefulSet {view.sts.metadata.name} failed error: {first.text}{more}"
+        found.append(PlannedEvent(_WARNING, first.reason, text))
     return tuple(found)
 
 
@@ -156,7 +164,7 @@ def settle(view: View, done: Plan, results: Results, now: float) -> Settled:
     facts = done.facts(failures)
     summary = summarize(view, now, facts)
     if not view.sts.terminating:
-        found = conditions(view, summary, results.failures, format_time(now))
+        found = conditions(view, summary, failed_texts(results.failures, done.obstacles), format_time(now))
         status = replace(status, conditions=found)
     decisive = (
         status.observed_generation != stored.observed_generation

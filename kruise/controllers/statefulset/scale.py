@@ -30,7 +30,7 @@ from kruise.controllers.common.revisions import Revision
 from kruise.controllers.statefulset import slots as m
 from kruise.controllers.statefulset.actions import Chain, CreateClaim, CreatePod, PatchClaim, Step, Why
 from kruise.controllers.statefulset.claims import build_claim, claim_name, retention_patch, stale_for_pod
-from kruise.controllers.statefulset.draft import Draft
+from kruise.controllers.statefulset.draft import Draft, Trouble
 from kruise.controllers.statefulset.order import new_pod_is_current
 from kruise.controllers.statefulset.pods import build_pod
 from kruise.controllers.statefulset.view import View
@@ -157,7 +157,14 @@ def revision_for(view: View, ordinal: int) -> Revision:
 def _create(draft: Draft, ordinal: int) -> None:
     """Add the chain that creates the claims and the pod of *ordinal*, unless its claims keep it from being created."""
     view, frame, now = draft.view, draft.frame, draft.now
-    if frame.problem or claim_obstacle(view, ordinal):
+    if frame.problem:
+        return
+    name = pod_name(frame.sts.metadata.name, ordinal)
+    if claim_obstacle(view, ordinal):
+        gone = view.claims_of(ordinal).terminating
+        if gone:
+            text = f"pvc {gone[0].metadata.name} is to be deleted"
+            draft.obstacles.append(Trouble(ordinal, name, text, "FailedCreate"))
         return
     sts, settings = frame.sts, frame.settings
     revision = revision_for(view, ordinal)
@@ -166,7 +173,6 @@ def _create(draft: Draft, ordinal: int) -> None:
         if text not in draft.errors:
             draft.errors.append(text)
         return
-    name = pod_name(sts.metadata.name, ordinal)
     steps: list[Step] = []
     for template, claim in zip(frame.templates, view.claims_of(ordinal).claims, strict=True):
         if claim is None:

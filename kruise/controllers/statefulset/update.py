@@ -36,7 +36,7 @@ from kruise.controllers.statefulset.slots import Slot
 from kruise.controllers.statefulset.view import View
 from kruise.runtime.objects import Unreadable
 
-__all__ = ["has_room", "in_window", "spec_for", "update", "window"]
+__all__ = ["candidates", "has_room", "in_window", "spec_for", "update", "window"]
 
 
 def update(draft: Draft, *, prepared_only: bool) -> None:
@@ -48,7 +48,7 @@ def update(draft: Draft, *, prepared_only: bool) -> None:
         draft.errors.append(f"spec.updateStrategy.rollingUpdate.maxUnavailable: {frame.budget.error}")
         return
     _specified(draft, prepared_only)
-    for ordinal in _prepared(draft) if prepared_only else _candidates(draft.view):
+    for ordinal in _prepared(draft) if prepared_only else candidates(draft.view):
         slot = draft.view.slot(ordinal)
         if ordinal in draft.touched:
             continue
@@ -87,7 +87,7 @@ def _specified(draft: Draft, prepared_only: bool) -> None:
             draft.down += 1
 
 
-def _candidates(view: View) -> Iterator[int]:
+def candidates(view: View) -> Iterator[int]:
     """Yield what is to be updated and can be, in the order of spec 6.3."""
     frame = view.frame
     if not frame.unordered:
