@@ -157,9 +157,9 @@ def unfinished_images(pod: Pod, state: State) -> Iterator[str]:
 def _runs_image(pod: Pod, state: State, image: str, status: ContainerStatus, before: str) -> bool:
     if same_image(image, status.image) or runs_digest_of(image, status.image_id):
         return True
-    overtaken = state.superseded.get(status.name)
+    overtaken = state.superseded.get(status.name, ())
     changed = bool(status.image_id) and not same_image_id(status.image_id, before)
-    if changed and (overtaken is None or not same_image(overtaken, status.image)):
+    if changed and not any(same_image(image, status.image) for image in overtaken):
         return True
     return _restarted(pod, state, status)
 

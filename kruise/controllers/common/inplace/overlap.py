@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from kruise.apis.core import Pod
 from kruise.apis.statefulset import LABEL_REVISION
@@ -33,6 +34,9 @@ from kruise.controllers.common.inplace.spec import UpdateSpec
 from kruise.controllers.common.inplace.state import Batch, State, state_of
 
 __all__ = ["Begun", "begin"]
+
+_REMEMBERED: Final = 8
+"""Images per container that were overtaken before they ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +159,23 @@ def _carried(pod: Pod, previous: State, spec: UpdateSpec, state: State, gates: G
         return state
     containers, statuses, last = spec_containers(pod), status_containers(pod), previous.last_images or {}
     waiting = [*unfinished_images(pod, previous), *(name for name in last if name not in statuses)]
-    kept = [name for name in waiting if name not in spec.images and name in containers]
-    overtaken = {name: previous.superseded[name] for name in kept if name in previous.superseded}
-    for name in waiting:
-        if name in spec.images and name in containers and not same_image(containers[name].image, spec.images[name]):
-            overtaken[name] = containers[name].image
+    # Also of those that change again: until that is applied, a third update may find that it wants what is there.
+    kept = [name for name in waiting if name in containers]
+    overtaken: dict[str, tuple[str, ...]] = {}
+    images = dict(last)
+    for name in kept:
+        has = containers[name].image
+        gone = list(previous.superseded.get(name, ()))
+        if name in spec.images:
+            gone = [*(image for image in gone if image != has), has]
+            images[name] = statuses[name].image_id if name in statuses else images[name]
+        wanted = spec.images.get(name, has)
+        gone = [image for image in gone if not same_image(image, wanted)]
+        if gone:
+            overtaken[name] = tuple(gone[-_REMEMBERED:])
     return replace(
         state,
-        last_images={name: last[name] for name in kept} or None,
+        last_images={name: images[name] for name in kept} or None,
         images=state.images or bool(kept),
         resources=state.resources or previous.resources,
         env_from_metadata=state.env_from_metadata or previous.env_from_metadata,

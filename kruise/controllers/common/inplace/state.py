@@ -6,8 +6,8 @@ that the next step has to know stands in the pod (spec/advanced-statefulset 7.5)
 Guarantees:
 
 * The bytes of :meth:`State.encode` are OpenKruise's for every state that it can be in.
-* ``supersededImages`` is ours, and stands there only when an update overtook another one (7.9): the image that a
-  container was about to get. A container that still reports it has not got the next one. OpenKruise skips the field.
+* ``supersededImages`` is ours, and stands there only when an update overtook another one (7.9): the images that a
+  container was about to get. A status that shows one of them does not show the next one yet. OpenKruise skips it.
 
 What this does not do: it compares nothing with the pod; ``complete`` does.
 """
@@ -67,8 +67,8 @@ class State:
     required_ready: tuple[str, ...] | None = None
     """The containers that must be ready before the next batch; ``None`` when there is none."""
     batches: tuple[Batch, ...] = ()
-    superseded: Mapping[str, str] = field(default_factory=dict)
-    """By container, the image of an update that this one overtook."""
+    superseded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By container, the images of updates that were overtaken before they ran."""
 
     @property
     def has_next(self) -> bool:
@@ -103,7 +103,7 @@ class State:
                 {"timestamp": batch.timestamp or None, "containers": list(batch.containers)} for batch in self.batches
             ]
         if self.superseded:
-            out["supersededImages"] = in_order(self.superseded)
+            out["supersededImages"] = {n: list(images) for n, images in in_order(self.superseded).items()}
         return gojson.encode(out).decode()
 
 
@@ -132,7 +132,7 @@ class _StateForm(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     next_container_resources: dict[str, ResourcesForm] = {}
     pre_check_before_next: _CheckForm | None = None
     container_batches_record: tuple[_BatchForm, ...] = ()
-    superseded_images: dict[str, str] = {}
+    superseded_images: dict[str, tuple[str, ...]] = {}
 
 
 def state_of(annotations: Mapping[str, str]) -> State | None:
