@@ -73,10 +73,12 @@ class EmbeddedCluster:
         tls: bool = True,
         token: str = "",
         node_grace: float = 50.0,
+        provisioner: bool = False,
     ) -> None:
         """*nodes* simulated nodes; *definitions* are CRDs; *port* 0 takes a free one, a negative one none at all.
 
-        With *token*, clients must present it; without, everybody is let in.
+        With *token*, clients must present it; without, everybody is let in. Volumes are made where nodes are, or where
+        *provisioner* asks for it.
         """
         self.clock = clock
         self.rng = rng
@@ -89,6 +91,7 @@ class EmbeddedCluster:
         self._definitions = list(definitions)
         self._token = token
         self._grace = node_grace
+        self._provisioner = provisioner or nodes > 0
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         if port >= 0:
@@ -133,19 +136,18 @@ class EmbeddedCluster:
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
         actors: list[Actor] = everything(self.server, node_grace=self._grace)
         self._tasks = [group.create_task(actor.run(), name=actor.name) for actor in actors]
-        if self._nodes:
-            await self._start_nodes(group)
-
-    async def _start_nodes(self, group: asyncio.TaskGroup) -> None:
         metrics = Metrics(process=False)
         transport = self.server.transport(NODES_AGENT)
         rest = Rest(transport, clock=self.clock, rng=self.rng, metrics=metrics, user_agent=NODES_AGENT)
+        if self._provisioner:
+            provisioner = Provisioner(rest, clock=self.clock, rng=self.rng, metrics=metrics, bind=True)
+            self._tasks.append(group.create_task(provisioner.run(), name="provisioner"))
+        if self._nodes:
+            await self._start_nodes(group, rest, metrics)
+
+    async def _start_nodes(self, group: asyncio.TaskGroup, rest: Rest, metrics: Metrics) -> None:
         agent = self.agent = NodeAgent(rest, clock=self.clock, rng=self.rng, metrics=metrics, shape=self._shape)
-        provisioner = Provisioner(rest, clock=self.clock, rng=self.rng, metrics=metrics, bind=True)
-        self._tasks += [
-            group.create_task(agent.run(), name="nodes"),
-            group.create_task(provisioner.run(), name="provisioner"),
-        ]
+        self._tasks.append(group.create_task(agent.run(), name="nodes"))
         await agent.keeper.register([f"{self._shape.prefix}{n}" for n in range(self._nodes)])
 
     async def __aexit__(

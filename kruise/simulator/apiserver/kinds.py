@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from kruise.apis import labels
 from kruise.apis.fielderrors import invalid
-from kruise.simulator.apiserver import events, pods, workloads
+from kruise.simulator.apiserver import claims, events, pods, workloads
 from kruise.simulator.apiserver.crd import DEFINITIONS, complete
 from kruise.simulator.apiserver.failure import Cause, forbidden_field, immutable, invalid_value, of_errors
 from kruise.simulator.apiserver.resources import ResourceType
@@ -103,7 +103,7 @@ def update(new: Body, old: Body, info: ResourceType, given_version: str, subreso
     if info.table == "controllerrevisions.apps" and new.get("data") != old.get("data"):
         return [immutable("data", new.get("data"))]
     if info.table == "persistentvolumeclaims":
-        return _claim(new, old)
+        return claims.update(new, old)
     if info.table == "configmaps" and (causes := _configmap(new)):
         return causes
     if info.table in ("configmaps", "secrets") and old.get("immutable"):
@@ -140,18 +140,3 @@ def _configmap(obj: Body) -> list[Cause]:
     if total > _MOST_DATA:
         causes.append(Cause("FieldValueTooLong", f"Too long: may not be more than {_MOST_DATA} bytes", "[]"))
     return causes
-
-
-def _claim(new: Body, old: Body) -> list[Cause]:
-    bound = (old.get("status") or {}).get("phase") == "Bound"
-    free = ("resources", "volumeAttributesClassName") if bound else ()
-    after = {k: v for k, v in (new.get("spec") or {}).items() if k not in free}
-    before = {k: v for k, v in (old.get("spec") or {}).items() if k not in free}
-    if not before.get("volumeName"):
-        after.pop("volumeName", None)
-    if after != before:
-        text = (
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-        )
-        return [forbidden_field("spec", text)]
-    return []

@@ -24,6 +24,7 @@ from kruise.runtime.clock import Clock, Random, format_time
 from kruise.runtime.objects import Key
 from kruise.simulator.apiserver import (
     budgets,
+    claims,
     deletion,
     fieldvalidation,
     kinds,
@@ -321,6 +322,8 @@ class Operations:
         given = {**given, "metadata": dict(given["metadata"])}
         metadata.check_version(info, old, call.name, given)
         given = self._admit(call, "UPDATE", given, old.obj)
+        if info.table == claims.TABLE and not call.subresource:
+            claims.check_growth(given, old.obj, self._storage_class)
         found: list[Cause] = []
         if info.prepare is not None:
             given = copy.deepcopy(given)
@@ -492,6 +495,10 @@ class Operations:
         for hook in self.admission:
             obj = hook(call, operation, obj, old)
         return obj
+
+    def _storage_class(self, name: str) -> Body | None:
+        record = self.storage.get(claims.CLASSES, Key("", name)) if name else None
+        return None if record is None else record.obj
 
     def _readable(self, obj: Body, info: ResourceType, *, status: int) -> None:
         problem = kinds.unreadable(obj, info)

@@ -198,13 +198,14 @@ def _without_image(container: Body) -> Body:
 
 
 def resize(new: Body, old: Body) -> Body:
-    """Return *old* with the container resources of *new*: all that ``pods/resize`` may change."""
+    """Return *old* with the container resources of *new*: all that ``pods/resize`` may change, metadata included."""
     wanted = {c.get("name"): c.get("resources") for c in (new.get("spec") or {}).get("containers") or ()}
     spec = dict(old["spec"])
     spec["containers"] = [
         {**c, "resources": wanted[c["name"]]} if wanted.get(c["name"]) is not None else c for c in spec["containers"]
     ]
-    return {**old, "spec": spec, "metadata": new["metadata"]}
+    asked = {name: new["metadata"].get(name) for name in ("uid", "resourceVersion")}
+    return {**old, "spec": spec, "metadata": {**old["metadata"], **asked}}
 
 
 def bind(old: Body, node: str, now: float) -> Body:

@@ -62,11 +62,14 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "storageclasses": ("storage.k8s.io/v1", "StorageClass", False),
     "customresourcedefinitions": ("apiextensions.k8s.io/v1", "CustomResourceDefinition", False),
     "broadcastjobs": ("apps.kruise.io/v1beta1", "BroadcastJob", True),
+    "advancedstatefulsets": ("apps.kruise.io/v1beta1", "StatefulSet", True),
     "widgets": (f"{GROUP}/v1", "Widget", True),
     "gadgets": (f"{GROUP}/v1", "Gadget", True),
     "rules": (f"{GROUP}/v1", "Rule", True),
     "globes": (f"{GROUP}/v1", "Globe", False),
 }
+_PLURALS: Final = {"coreevents": "events", "advancedstatefulsets": "statefulsets"}
+"""What stands in paths, where two groups share a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ class World:
         parts = ["/api/v1" if api_version == "v1" else f"/apis/{api_version}"]
         if namespaced and ns != "":
             parts += ["namespaces", ns or self.ns]
-        parts += [part for part in (plural.removeprefix("core"), name, sub) if part]
+        parts += [part for part in (_PLURALS.get(plural, plural), name, sub) if part]
         text = urllib.parse.urlencode({k.replace("_", "-") if k == "x" else k: v for k, v in query.items()})
         return "/".join(parts) + (f"?{text}" if text else "")
 

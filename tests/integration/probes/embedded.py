@@ -17,7 +17,8 @@ CRDS = Path(__file__).resolve().parents[3] / "config" / "crd"
 @asynccontextmanager
 async def embedded() -> AsyncIterator[Target]:
     """Start an embedded cluster; end it afterwards."""
-    cluster = EmbeddedCluster(SystemClock(), Random(1), definitions=read_definitions(CRDS), token="probe")
+    definitions = read_definitions(CRDS)
+    cluster = EmbeddedCluster(SystemClock(), Random(1), definitions=definitions, token="probe", provisioner=True)
     async with cluster:
         # A server that has run for a while does not keep all of its history.
         cluster.server.storage.compact(cluster.server.storage.rv)
