@@ -84,6 +84,7 @@ class Process:
         }
         by_scheduler = settings.pop("by_scheduler", True)
         workers = settings.pop("workers", 3)
+        build: Callable[[Manager], Controller] | None = settings.pop("build", None)
         self.manager = Manager(
             chain(self.transport, [self.guard]),
             ManagerOptions(**settings),
@@ -91,7 +92,11 @@ class Process:
             rng=Random(world.rng.getrandbits(32)),
             metrics=Metrics(process=False),
         )
-        self.controller: Controller = setup(self.manager, workers=workers, by_scheduler=by_scheduler)
+        self.controller: Controller = (
+            build(self.manager)
+            if build is not None
+            else setup(self.manager, workers=workers, by_scheduler=by_scheduler)
+        )
         self.task = world.tasks.create_task(self._run(), name=f"manager {name}")
         self.error: Exception | None = None
         """What ended it, if it was not asked to end."""
@@ -174,7 +179,10 @@ class World:
     # The manager.
 
     def start_manager(self, **options: Any) -> Process:
-        """Start a manager process. *options* are those of ManagerOptions, and workers and by_scheduler."""
+        """Start a manager process. *options* are those of ManagerOptions, and workers, by_scheduler and build.
+
+        *build* makes another controller than that of BroadcastJobs, the one that such a process has.
+        """
         self._names += 1
         process = Process(self, f"m{self._names}", **options)
         self.processes.append(process)
