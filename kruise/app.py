@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from kruise.apis.broadcastjob import BROADCASTJOBS
+from kruise.apis.statefulset import STATEFULSETS
 from kruise.controllers.broadcastjob.setup import setup as setup_broadcastjob
+from kruise.controllers.statefulset.setup import setup as setup_statefulset
 from kruise.options import Options
 from kruise.runtime.client.limiter import RateLimiter
 from kruise.runtime.client.transport import Transport
@@ -29,7 +31,7 @@ __all__ = ["build", "manager_options"]
 
 log = get_logger("app")
 
-KINDS: Final = (BROADCASTJOBS.kind,)
+KINDS: Final = (STATEFULSETS.kind, BROADCASTJOBS.kind)
 """The kinds that this manager reconciles."""
 _DEFAULT_BURST: Final = 50
 _DEFAULT_BUCKET: Final = 100
@@ -80,7 +82,17 @@ def build(
     for kind in options.custom_resource_enable:
         if kind not in KINDS:
             log.warning("a kind that this manager does not reconcile is enabled", kind=kind)
-    if not options.custom_resource_enable or BROADCASTJOBS.kind in options.custom_resource_enable:
+    enabled = options.custom_resource_enable or KINDS
+    if STATEFULSETS.kind in enabled:
+        setup_statefulset(
+            manager,
+            workers=options.statefulset_workers,
+            gates=options.gates,
+            limiter=_queue_limiter(options, rng),
+            gauges=options.object_metrics,
+            resync=options.sync_period,
+        )
+    if BROADCASTJOBS.kind in enabled:
         setup_broadcastjob(
             manager,
             workers=options.broadcastjob_workers,

@@ -10,7 +10,12 @@ from hack import rbac
 from kruise import app
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.core import NODES, PODS
+from kruise.controllers.statefulset.setup import setup as setup_statefulset
+from kruise.features import resolve
+from kruise.runtime.clock import SystemClock, system_random
 from kruise.runtime.controller import Access
+from kruise.runtime.manager.manager import Manager
+from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import PartialObject, Resource
 
 FILES = rbac.manifests()
@@ -35,6 +40,29 @@ def test_bld1_the_role_of_the_broadcastjob_controller() -> None:
         "patch broadcastjobs/status",
         "update broadcastjobs/finalizers",
     }
+
+
+def test_bld1_the_role_of_the_statefulset_controller() -> None:
+    assert short("ClusterRole", "kruise-statefulset-controller") == {
+        "get,list,watch,create,patch,delete pods",
+        "patch pods/status",
+        "get,list,watch,create,patch persistentvolumeclaims",
+        "get,list,watch,create,patch,delete controllerrevisions",
+        "get,list,watch statefulsets",
+        "patch statefulsets/status",
+        "update statefulsets/finalizers",
+    }
+
+
+def test_bld1_rights_that_only_a_gate_needs_come_with_the_gate() -> None:
+    def asked(*gates: str) -> set[str]:
+        manager = Manager(rbac._Silent(), clock=SystemClock(), rng=system_random(), metrics=Metrics(process=False))
+        built = setup_statefulset(manager, gates=resolve([(gate, True) for gate in gates], {})[0])
+        return {f"{','.join(one.verbs)} {rbac._name(one)}" for one in built.accesses}
+
+    plain = asked()
+    assert asked("InPlaceWorkloadVerticalScaling") - plain == {"patch pods/resize"}
+    assert asked("StatefulSetAutoResizePVCGate") - plain == {"get,list,watch storageclasses"}
 
 
 def test_the_roles_of_the_runtime() -> None:
@@ -78,6 +106,7 @@ def test_every_role_of_the_manager_is_bound_to_its_account_and_no_other() -> Non
     bound = {one["roleRef"]["name"] for one in OBJECTS if "roleRef" in one}
     assert bound == {
         "kruise-broadcastjob-controller",
+        "kruise-statefulset-controller",
         "kruise-manager",
         "kruise-metrics-auth",
         "kruise-leader-election",
@@ -91,14 +120,15 @@ def test_every_role_of_the_manager_is_bound_to_its_account_and_no_other() -> Non
     assert (made["metadata"]["name"], made["metadata"]["namespace"]) == (account["name"], account["namespace"])
 
 
+@pytest.mark.parametrize("kind", ["broadcastjob", "statefulset"])
 @pytest.mark.parametrize(("suffix", "into"), [("admin", "admin"), ("editor", "edit"), ("viewer", "view")])
-def test_users_get_their_rights_through_the_aggregated_roles(suffix: str, into: str) -> None:
-    role = BY_NAME["ClusterRole", f"kruise-broadcastjob-{suffix}"]
+def test_users_get_their_rights_through_the_aggregated_roles(suffix: str, into: str, kind: str) -> None:
+    role = BY_NAME["ClusterRole", f"kruise-{kind}-{suffix}"]
     assert role["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{into}"] == "true"
     written = {verb for rule in role["rules"] for verb in rule["verbs"]} - {"get", "list", "watch"}
     assert bool(written) is (suffix != "viewer")
     # A status is the controller's alone.
-    assert [rule["verbs"] for rule in role["rules"] if rule["resources"] == ["broadcastjobs/status"]] == [["get"]]
+    assert [rule["verbs"] for rule in role["rules"] if rule["resources"] == [f"{kind}s/status"]] == [["get"]]
 
 
 def test_compare_finds_what_is_missing_and_what_nobody_uses() -> None:
