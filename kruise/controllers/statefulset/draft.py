@@ -56,6 +56,8 @@ class Draft:
     obstacles: list[Trouble] = field(default_factory=list)
     """Claims on their way out that keep pods from being created."""
     touched: set[int] = field(default_factory=set)
+    delays: list[float] = field(default_factory=list)
+    """Seconds after which time alone changes the answer, apart from what the view knows."""
     more: bool = False
     """There is more to create than one plan holds."""
 

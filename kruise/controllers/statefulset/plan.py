@@ -119,7 +119,11 @@ def plan(view: View, now: float, *, holds: Mapping[str, bool] = EMPTY_MAP) -> Pl
     update(draft, prepared_only=not go_on)
     upkeep(draft)
     due = view.next_time()
-    wait = 0.0 if draft.more else None if due is None else max(0.0, due - now)
+    waits = draft.delays if due is None else [*draft.delays, max(0.0, due - now)]
+    if view.count(m.UNDATED):
+        waits = [*waits, float(view.frame.min_ready)]
+    if draft.more:
+        waits = [0.0]
     return Plan(
         view,
         now,
@@ -127,7 +131,7 @@ def plan(view: View, now: float, *, holds: Mapping[str, bool] = EMPTY_MAP) -> Pl
         disruptions=tuple(draft.disruptions),
         creates=tuple(draft.creates),
         events=_events(view, draft),
-        next_check=wait,
+        next_check=min(waits, default=None),
         error="; ".join(draft.errors),
         troubles=tuple(draft.troubles),
         obstacles=tuple(draft.obstacles),

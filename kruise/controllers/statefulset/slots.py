@@ -93,13 +93,17 @@ STUCK: Final = 1 << 30
 """It does not get on by itself: its image, its program, or no node for it. Only its number is kept."""
 HELD: Final = 1 << 31
 """A lifecycle hook holds it in its state. Only the number is kept."""
+AHEAD_DUE: Final = 1 << 32
+"""Ahead of an unordered update, and yet to be updated: its revision has another name, or its claims must grow."""
+UNDATED: Final = 1 << 33
+"""Ready, nobody says since when, and it would have to be for some time. Only the number is kept."""
 
 ORDERED_MARKS: Final = (
     FINISHED, GOING, UNAVAILABLE, DOWN, OUTDATED, OUTDATED_DOWN, OUTDATED_SERVING, SPECIFIED_DOWN, SPECIFIED_SERVING,
-    RELEASED, AHEAD, CLAIMLESS, CONDEMNED, SICK, REFRESH, MISNAMED, MISOWNED, UNREADABLE, DOOMED,
+    RELEASED, AHEAD, CLAIMLESS, CONDEMNED, SICK, REFRESH, MISNAMED, MISOWNED, UNREADABLE, DOOMED, AHEAD_DUE,
 )  # fmt: skip
 """The marks whose ordinals are kept in order; of the others only the number is kept."""
-MARKS: Final = tuple(1 << n for n in range(32))
+MARKS: Final = tuple(1 << n for n in range(34))
 
 
 @dataclass(slots=True, eq=False)
@@ -174,6 +178,7 @@ def judge(frame: Frame, slot: Slot) -> int:
             marks |= (CURRENT if label == frame.current_name else 0) | (UPDATED if label == update else 0)
     if ready:
         marks |= READY | (UPDATED_READY if label == update else 0)
+        marks |= UNDATED if not slot.ripe and slot.ripe_at is None else 0
     if available:
         marks |= AVAILABLE | (UPDATED_AVAILABLE if label == update else 0)
     if isinstance(pod, Unreadable):
@@ -236,7 +241,7 @@ def _wishes(frame: Frame, slot: Slot, pod: Pod, marks: int, matched: bool) -> in
     # A claim that grows keeps its pod waiting, and counts as down meanwhile; its event brings the slot back.
     waits_for_claim = frame.resizes and matched and not slot.claims.completed
     if marks & OUTDATED and not waits_for_claim and not _held(lifecycle, pod, State.PREPARING_UPDATE):
-        found |= OUTDATED_DOWN if down else OUTDATED_SERVING
+        found |= (OUTDATED_DOWN if down else OUTDATED_SERVING) | (AHEAD_DUE if marks & AHEAD else 0)
     return found
 
 

@@ -93,13 +93,11 @@ def candidates(view: View) -> Iterator[int]:
     if not frame.unordered:
         yield from _falling(view, m.OUTDATED_DOWN, m.OUTDATED_SERVING, frame.floor)
         return
-    if frame.resizes:
-        # A pod that is updated, and whose claims have to grow, comes before all others.
-        ahead = view.ordinals(m.AHEAD)
-        lowest_rank = len(ahead) - max(0, frame.sts.spec.replicas - frame.rolling.partition)
-        for ordinal in _falling(view, m.OUTDATED_DOWN, m.OUTDATED_SERVING, frame.ordinals.start):
-            if ordinal in ahead and ahead.below(ordinal) >= lowest_rank:
-                yield ordinal
+    ahead = view.ordinals(m.AHEAD)
+    beyond = len(ahead) - max(0, frame.sts.spec.replicas - frame.rolling.partition)
+    for ordinal in reversed(view.ordinals(m.AHEAD_DUE)):
+        if ahead.below(ordinal) >= beyond:
+            yield ordinal
     for _, ordinal in view.by_rank()[: window(view)]:
         if view.slot(ordinal).has(m.OUTDATED_DOWN | m.OUTDATED_SERVING):
             yield ordinal
@@ -182,6 +180,8 @@ def _start(draft: Draft, slot: Slot) -> Outcome:
         gates=frame.settings.inplace,
         policy=frame.rolling.pod_update_policy,
     )
+    if flow.delay is not None:
+        draft.delays.append(flow.delay)
     if flow.outcome is Outcome.REFUSED:
         draft.trouble(slot, flow.error, "FailedUpdatePodInPlace")
     elif flow.writes:

@@ -71,6 +71,7 @@ def _refresh(draft: Draft, slot: Slot) -> None:
         deletion_wanted=deletion_wanted(view, slot),
     )
     if flow.writes:
+        draft.delays += [] if flow.delay is None else [flow.delay]
         draft.add(draft.continuations, slot, PatchPod(pod, flow.writes, Why.REFRESH, flow.disrupts))
     elif flow.error:
         draft.trouble(slot, flow.error)
