@@ -38,6 +38,7 @@ _WITHOUT_EMPTY: Final = {"quantity": "0", "time": None, "intOrString": 0}
 """Types that are structures in Go, so that no option of the encoder leaves them out, and what they write when unset."""
 _ZERO: Final[dict[str, Any]] = {"string": "", "bool": False, "int32": 0, "int64": 0, "number": 0, "double": 0}
 _NOTHING: Final[tuple[Any, ...]] = ("", 0, [], {})
+"""What ``omitempty`` leaves out; ``False`` equals 0."""
 
 
 @cache
@@ -65,16 +66,30 @@ class _Member:
     structure: bool
     """Whether the value is a structure in Go: it cannot be empty."""
     collection: bool
+    scalar: bool
+
+    @property
+    def kept(self) -> bool:
+        """Whether a zero is written when it was given."""
+        return self.pointer or self.always or self.structure
+
+
+@dataclass(frozen=True, slots=True)
+class _Structure:
+    """The fields of a structure, and those that are written also when nobody gave them."""
+
+    members: Mapping[str, _Member]
+    unset: tuple[_Member, ...]
 
 
 @cache
-def _members(type_name: str) -> dict[str, _Member] | None:
+def _structure(type_name: str) -> _Structure | None:
     """Return the fields of a type, or ``None`` for one that is no structure."""
     structures = frozenset(known_types())
     if type_name not in structures:
         return None
     options = _table()[1].get(type_name, {})
-    return {
+    members = {
         name: _Member(
             name,
             field.type,
@@ -83,9 +98,12 @@ def _members(type_name: str) -> dict[str, _Member] | None:
             always="a" in options.get(name, ""),
             structure=field.type in structures or field.type in _WITHOUT_EMPTY,
             collection=field.is_list or field.is_map,
+            scalar=field.type in _ZERO,
         )
         for name, field in fields(type_name).items()
     }
+    unset = tuple(m for m in members.values() if m.upstream and (m.always or (m.structure and not m.pointer)))
+    return _Structure(members, unset)
 
 
 def quantity_text(value: Any) -> Any:
@@ -126,43 +144,50 @@ class _Writer:
         if type_name.startswith("{"):
             inner = type_name[1:-1]
             return {key: self.write(item, inner) for key, item in value.items()} if isinstance(value, dict) else value
-        members = _members(type_name)
-        if members is None:
+        structure = _structure(type_name)
+        if structure is None:
             return self._scalar(value, type_name)
         if value is None:
             value = {}
-        return self._structure(value, members) if isinstance(value, dict) else value
+        return self._fields(value, structure) if isinstance(value, dict) else value
 
-    def _structure(self, value: dict[str, Any], members: dict[str, _Member]) -> dict[str, Any]:
+    def _fields(self, value: dict[str, Any], structure: _Structure) -> dict[str, Any]:
         written: dict[str, Any] = {}
-        for member in members.values():
-            item = value.get(member.name)
-            if not member.upstream:
-                # Kept as one keeps a pointer: zeros that were given stay, whatever the type of the field will turn out.
-                if item is not None and not self._upstream_only:
-                    found = self.write(item, member.type)
-                    if not (member.collection and found in _NOTHING):
-                        written[member.name] = found
-            elif item is None:
-                if member.pointer:
-                    if member.always:
-                        written[member.name] = None
-                elif member.structure:
-                    written[member.name] = self.write(None, member.type)
-                elif member.always:
-                    written[member.name] = None if member.collection else _ZERO.get(member.type)
-            else:
-                found = self.write(item, member.type)
-                if member.pointer and found is None:
-                    continue  # the zero time, which reads as absent once it was written
-                if member.pointer or member.always or member.structure or not _empty(found):
-                    written[member.name] = found
-        if not self._upstream_only:
-            for name, item in value.items():
-                # Directives of patches are no fields: kubectl-kruise undo leaves a $patch in the template.
-                if name not in members and item is not None and not name.startswith("$"):
-                    written[name] = _plain(item)
+        members = structure.members
+        for name, item in value.items():
+            if item is None:
+                continue
+            member = members.get(name)
+            if member is None or not member.upstream:
+                if not self._upstream_only:
+                    self._keep(written, name, item, member)
+                continue
+            found = _rounded(item) if member.scalar else self.write(item, member.type)
+            if member.pointer and found is None:
+                continue  # the zero time, which reads as absent once it was written
+            if member.kept or found not in _NOTHING:
+                written[name] = found
+        for member in structure.unset:
+            if member.name not in written:
+                written[member.name] = self._unset(member)
         return written
+
+    def _keep(self, written: dict[str, Any], name: str, item: Any, member: _Member | None) -> None:
+        """Keep a field that Go's types lack, as one keeps a pointer: its zero stays, whatever type it will turn out."""
+        if member is not None:
+            found = self.write(item, member.type)
+            if not (member.collection and found in _NOTHING):
+                written[name] = found
+        elif not name.startswith("$"):
+            # Directives of patches are no fields: kubectl-kruise undo leaves a $patch in the template.
+            written[name] = _plain(item)
+
+    def _unset(self, member: _Member) -> Any:
+        if member.pointer:
+            return None
+        if member.structure:
+            return self.write(None, member.type)
+        return None if member.collection else _ZERO.get(member.type)
 
     def _scalar(self, value: Any, type_name: str) -> Any:
         if type_name == "quantity":
@@ -172,11 +197,6 @@ class _Writer:
         if type_name == "time":
             return _time(value)
         return _rounded(value)
-
-
-def _empty(value: Any) -> bool:
-    """Tell whether Go's ``omitempty`` leaves *value* out."""
-    return value in _NOTHING
 
 
 def _rounded(value: Any) -> Any:

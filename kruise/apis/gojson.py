@@ -37,12 +37,6 @@ def encode(value: Any) -> bytes:
 
 def encode_sorted(value: Any) -> bytes:
     """Return *value* as JSON bytes, maps sorted by key, as Go writes a map (and unstructured objects)."""
-    return _go_text(json.dumps(_sorted(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False))
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value, key=lambda k: k.encode("utf-8", "surrogatepass"))}
-    if isinstance(value, list):
-        return [_sorted(item) for item in value]
-    return value
+    # Text compares by code point, and so do its bytes in UTF-8.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True)
+    return _go_text(text)

@@ -39,7 +39,7 @@ from kruise.controllers.common.revisionwrites import (
     RevisionWrite,
     candidate,
 )
-from kruise.runtime.objects import Object, Resource, controller_of, owner_reference, thaw
+from kruise.runtime.objects import Object, Resource, Unreadable, controller_of, owner_reference, thaw
 
 __all__ = [
     "DEFAULT_HISTORY_LIMIT",
@@ -110,11 +110,13 @@ def _order(obj: ControllerRevision) -> tuple[int, str, str]:
 
 
 def relevant(
-    owner: Object, revisions: Iterable[ControllerRevision], selector: Selector
+    owner: Object, revisions: Iterable[ControllerRevision | Unreadable], selector: Selector
 ) -> tuple[ControllerRevision, ...]:
     """Return the revisions of *owner*, oldest first: those that *selector* matches, its own and nobody's."""
     found: list[ControllerRevision] = []
     for obj in revisions:
+        if isinstance(obj, Unreadable):
+            continue  # nobody can tell what is in it; nobody deletes it either
         controller = controller_of(obj.metadata)
         ours = controller is None or controller.uid == owner.uid
         if ours and obj.metadata.namespace == owner.metadata.namespace and selector.matches(obj.metadata.labels):
