@@ -29,6 +29,7 @@ __all__ = [
     "POD_READY_GATE",
     "PRE_DELETE_KEY",
     "PRE_UPDATE_KEY",
+    "TRUE",
     "Edit",
     "NotReadyKey",
     "condition_of",
@@ -37,7 +38,6 @@ __all__ = [
     "is_bound",
     "keys_of",
     "parse_keys",
-    "wants_first_conditions",
 ]
 
 IN_PLACE_GATE: Final = "InPlaceUpdateReady"
@@ -114,11 +114,6 @@ def keys_of(pod: Pod) -> tuple[NotReadyKey, ...]:
     """Return the keys for which ``KruisePodReady`` of *pod* is False."""
     have = condition_of(pod, POD_READY_GATE)
     return parse_keys(have.message) if have is not None else ()
-
-
-def wants_first_conditions(pod: Pod) -> bool:
-    """Tell whether a gate of ours has no condition yet, so that the pod cannot become ready."""
-    return any(has_gate(pod, gate) and condition_of(pod, gate) is None for gate in (IN_PLACE_GATE, POD_READY_GATE))
 
 
 class Edit:

@@ -107,7 +107,7 @@ class Life:
     def kubelet(self) -> bool:
         """Bring the containers to what the spec asks for, and say so; tell whether that changed anything."""
         before = json.dumps(self.server.get("pods", POD.name, "ns"))
-        self.edit(_report, "status")
+        self.edit(report, "status")
         return before != json.dumps(self.server.get("pods", POD.name, "ns"))
 
     # What the manager does.
@@ -181,7 +181,7 @@ class Life:
         self.gates = replace(self.gates, **parts)
 
 
-def _report(pod: JSON) -> None:
+def report(pod: JSON) -> None:
     status = pod.setdefault("status", {})
     status["phase"] = "Running"
     status["containerStatuses"] = [

@@ -259,12 +259,39 @@ async def test_row_8_a_cancelled_deletion_gives_the_pod_back() -> None:
     assert keys_of(pod) == ()
 
 
+async def test_a_deletion_without_the_mark_leaves_the_pod_ready() -> None:
+    one = await life(gates=BOTH_GATES, labels={"hold": "yes"}, lifecycle=Lifecycle(pre_delete=HOOK)).running()
+    await one.delete()
+    assert one.endpoints == ["pod"]
+    assert look(await one.pod()) == (State.PREPARING_DELETE, "True", "True", "a:1")
+
+
+async def test_row_8_a_deletion_that_is_cancelled_during_an_update_gives_the_update_back() -> None:
+    one = await life(gates=BOTH_GATES, lifecycle=Lifecycle(pre_delete=DRAIN)).running()
+    one.wanted = "r2"
+    await one.apply(await one.decide())
+    one.finalizers("x/drain")
+    await one.delete()
+    assert keys_of(await one.pod()) == (PRE_DELETE_KEY,)
+    flow = await one.decide(deletion_wanted=False)
+    await one.apply(flow)
+    pod = await one.pod()
+    assert look(pod) == (State.UPDATING, "False", "False", "a:2")
+    assert keys_of(pod) == ()
+    await one.settle(deletion_wanted=False)
+    assert look(await one.pod()) == (State.NORMAL, "True", "True", "a:2")
+
+
 async def test_row_8_a_pod_that_shall_be_updated_is_not_deleted_any_more() -> None:
     one = life(gates=BOTH_GATES, lifecycle=Lifecycle(pre_delete=DRAIN))
     await one.running()
     one.finalizers("x/drain")
     await one.delete()
     one.wanted = "r2"
+    flow = await one.decide()
+    assert (flow.outcome, flow.state, flow.disrupts) == (Outcome.REFRESHED, State.NORMAL, False)
+    await one.apply(flow)
+    assert keys_of(await one.pod()) == ()
     await one.settle()
     assert look(await one.pod()) == (State.NORMAL, "True", "True", "a:2")
 
@@ -444,6 +471,32 @@ def test_an_unreadable_annotation_is_an_error_and_the_next_update_cures_it() -> 
     assert (flow.outcome, flow.writes) == (Outcome.REFUSED, ())
     assert "apps.kruise.io/inplace-update-state" in flow.error
     assert start(typed(pod), SPEC, lifecycle=None, now=NOW, gates=GATES).outcome is Outcome.STARTED
+
+
+def test_an_empty_grace_period_is_taken_away() -> None:
+    pod = running(plain(container()))
+    pod["metadata"]["annotations"] = {"apps.kruise.io/inplace-update-grace": ""}
+    flow = still(pod)
+    assert [write.subresource for write in flow.writes] == ["status"]
+    assert flow.writes[0].patch["metadata"] == {"annotations": {"apps.kruise.io/inplace-update-grace": None}}
+
+
+def test_a_start_needs_room_in_the_budget() -> None:
+    flow = start(typed(running(plain(container()))), SPEC, lifecycle=None, now=NOW, gates=GATES)
+    assert (flow.outcome, flow.disrupts) == (Outcome.STARTED, True)
+
+
+async def test_a_pod_without_a_node_waits_with_its_gate_and_its_label() -> None:
+    one = life()
+    await one.create()
+    one.wanted = "r2"
+    await one.apply(await one.decide())
+    assert (await one.decide()).writes == ()
+    assert look(await one.pod())[0] is State.UPDATING
+    one.bind()
+    await one.settle()
+    assert one.endpoints == ["status", "pod", "status"]
+    assert look(await one.pod()) == (State.NORMAL, "True", "True", "a:2")
 
 
 def test_a_grace_period_without_a_state_is_an_error() -> None:

@@ -19,7 +19,6 @@ from kruise.controllers.common.readiness import (
     is_bound,
     keys_of,
     parse_keys,
-    wants_first_conditions,
 )
 from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.clock import parse_time
@@ -108,7 +107,6 @@ def test_a_gate_that_becomes_true_forgets_why_it_was_false() -> None:
 
 def test_both_first_conditions_go_into_one_body() -> None:
     both = pod(gates=(IN_PLACE_GATE, POD_READY_GATE))
-    assert wants_first_conditions(both)
     edit = Edit(both, NOW)
     edit.in_place_ready()
     edit.pod_ready()
@@ -117,7 +115,6 @@ def test_both_first_conditions_go_into_one_body() -> None:
 
 def test_a_condition_that_is_there_is_not_a_first_one() -> None:
     have = pod(condition(POD_READY_GATE, "False"), condition(IN_PLACE_GATE, "False"), gates=(POD_READY_GATE,))
-    assert not wants_first_conditions(have)
     edit = Edit(have, NOW)
     edit.pod_ready()
     assert edit.body() == []

@@ -59,11 +59,11 @@ from kruise.controllers.common.readiness import (
     POD_READY_GATE,
     PRE_DELETE_KEY,
     PRE_UPDATE_KEY,
+    TRUE,
     Edit,
     condition_of,
     has_gate,
     is_bound,
-    wants_first_conditions,
 )
 
 __all__ = ["Flow", "Outcome", "delete_step", "refresh", "start"]
@@ -71,6 +71,8 @@ __all__ = ["Flow", "Outcome", "delete_step", "refresh", "start"]
 FINISHED: Final = ("Failed", "Succeeded")
 IN_SERVICE: Final = (State.NONE, State.PREPARING_NORMAL, State.NORMAL, State.UPDATED)
 """The states in which no hook of ours keeps a pod from being ready."""
+_WITH_THE_GATE: Final = (State.PREPARING_NORMAL, State.UPDATING)
+"""The states that a pod leaves in the same write that opens its gate."""
 
 
 class Outcome(enum.Enum):
@@ -194,8 +196,8 @@ def refresh(
     )
     state = state_of(meta)
     follows = observe(state, facts)
-    if state is State.PREPARING_NORMAL and wants_first_conditions(pod) and not is_bound(pod):
-        # Its first conditions follow as soon as it has a node, and take this step along.
+    if state in _WITH_THE_GATE and not is_bound(pod) and _has_closed_gate(pod):
+        # The scheduler is about to move the version. The gate opens once the pod has a node, and takes this step along.
         follows = Next(Act.STAY, state)
     moved = follows.act is Act.MOVE
     conditions = _refreshed_conditions(pod, progress, state, follows.state, now)
@@ -269,7 +271,7 @@ def _refreshed_conditions(pod: Pod, progress: Progress, state: State, to: State,
     bound = is_bound(pod)
     if progress.unready:
         edit.in_place_not_ready()
-    elif progress.complete and has_gate(pod, IN_PLACE_GATE) and (bound or condition_of(pod, IN_PLACE_GATE)):
+    elif progress.complete and bound and has_gate(pod, IN_PLACE_GATE):
         edit.in_place_ready()
     if has_gate(pod, POD_READY_GATE):
         if bound:
@@ -279,6 +281,13 @@ def _refreshed_conditions(pod: Pod, progress: Progress, state: State, to: State,
         elif state is not to:
             edit.remove_keys(PRE_DELETE_KEY)
     return edit.body()
+
+
+def _has_closed_gate(pod: Pod) -> bool:
+    in_place = condition_of(pod, IN_PLACE_GATE)
+    return (has_gate(pod, IN_PLACE_GATE) and (in_place is None or in_place.status != TRUE)) or (
+        has_gate(pod, POD_READY_GATE) and condition_of(pod, POD_READY_GATE) is None
+    )
 
 
 def _writes(
