@@ -13,7 +13,7 @@ server holds both against the same objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,12 +22,16 @@ import jsonschema  # type: ignore[import-untyped]
 from kruise.apis.broadcastjob import NO_LIMIT
 from kruise.apis.broadcastjob_rules import validate_broadcastjob
 from kruise.apis.broadcastjob_schema import BROADCASTJOB
+from kruise.apis.fielderrors import FieldError
 from kruise.apis.schema import Doc, KindDoc
+from kruise.apis.statefulset_rules import default_statefulset
+from kruise.apis.statefulset_schema import STATEFULSET
+from kruise.apis.statefulset_validation import validate_statefulset
 from kruise.runtime.clock import parse_time
 
 _INTEGERS: Final = {"int32": 1 << 31, "int64": 1 << 63}
 _END: Final = r"\Z"
-_RULE_FIELDS: Final = ("metadata.name", "metadata.generateName", "spec.template.spec.containers")
+_NAMES: Final = ("metadata.name", "metadata.generateName")
 """Fields of which every error of the validation is one of a rule as well; the words differ."""
 
 
@@ -50,8 +54,8 @@ def breaches(resource: str, schema: Mapping[str, Any], stored: Mapping[str, Any]
     """Return what the new *schema* of *resource* (``broadcastjobs.apps.kruise.io``) refuses of a *stored* object."""
     meta = stored.get("metadata") or {}
     found = list(_schema_problems(schema, stored))
-    if resource == "broadcastjobs.apps.kruise.io":
-        found += _broadcastjob_problems(stored)
+    if of_the_kind := _KINDS.get(resource):
+        found += of_the_kind(stored)
     return [
         Breach(resource, meta.get("namespace", ""), meta.get("name", ""), field, problem)
         for field, problem in dict.fromkeys(found)
@@ -149,19 +153,60 @@ def _messages(doc: KindDoc) -> frozenset[str]:
 
 
 _BROADCASTJOB_RULES: Final = _messages(BROADCASTJOB)
+_STATEFULSET_RULES: Final = _messages(STATEFULSET)
+
+
+def _errors(validate: Callable[[Mapping[str, Any]], list[FieldError]], stored: Mapping[str, Any]) -> list[FieldError]:
+    try:
+        return validate(stored)
+    except (TypeError, AttributeError, ValueError):
+        return []  # a value of a wrong type: the schema has said so
 
 
 def _broadcastjob_problems(stored: Mapping[str, Any]) -> list[tuple[str, str]]:
-    try:
-        errors = validate_broadcastjob(stored)
-    except (TypeError, AttributeError, ValueError):
-        return []  # a value of a wrong type: the schema has said so
     found = [
         (error.field, error.detail or error.type.value)
-        for error in errors
-        if error.detail in _BROADCASTJOB_RULES or error.field in _RULE_FIELDS
+        for error in _errors(validate_broadcastjob, stored)
+        if error.detail in _BROADCASTJOB_RULES or error.field in (*_NAMES, "spec.template.spec.containers")
     ]
-    parallelism = (stored.get("spec") or {}).get("parallelism")
+    parallelism = _at(stored, "spec.parallelism")
     if isinstance(parallelism, int) and not 0 <= parallelism <= NO_LIMIT:
         found.append(("spec.parallelism", f"a number must be from 0 to {NO_LIMIT}"))
     return found
+
+
+def _statefulset_errors(stored: Mapping[str, Any]) -> list[FieldError]:
+    # The API server judges a stored set with its defaults.
+    return validate_statefulset(
+        default_statefulset(dict(stored), template_defaults=False, auto_delete_pvc=False, reset_status=False)
+    )
+
+
+def _statefulset_problems(stored: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [
+        # Bad ordinals are errors of the whole spec there, as they always were.
+        ("spec.reserveOrdinals" if error.field == "spec" else error.field, error.detail or error.type.value)
+        for error in _errors(_statefulset_errors, stored)
+        if error.detail in _STATEFULSET_RULES or error.field in (*_NAMES, "spec")
+    ]
+    for path in ("spec.updateStrategy.rollingUpdate.maxUnavailable", "spec.scaleStrategy.maxUnavailable"):
+        value = _at(stored, path)
+        if isinstance(value, int) and value > NO_LIMIT:
+            found.append((path, f"a number must be from 1 to {NO_LIMIT}"))
+    listed = _at(stored, "spec.reserveOrdinals")
+    if any(isinstance(one, int) and one > NO_LIMIT for one in (listed if isinstance(listed, list) else ())):
+        found.append(("spec.reserveOrdinals", f"an ordinal must be from 0 to {NO_LIMIT}"))
+    return found
+
+
+def _at(stored: Any, path: str) -> Any:
+    for step in path.split("."):
+        stored = stored.get(step) if isinstance(stored, Mapping) else None
+    return stored
+
+
+_KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[tuple[str, str]]]]] = {
+    "broadcastjobs.apps.kruise.io": _broadcastjob_problems,
+    "statefulsets.apps.kruise.io": _statefulset_problems,
+}
+"""What the rules of a kind refuse, as its validation says it."""

@@ -231,8 +231,9 @@ _SPEC: Final = TypeDoc(
             max_items=10_000,
             values=Doc(
                 text="An ordinal such as 3, or a range such as 3-7.",
-                pattern="^[0-9]+-[0-9]+$",
-                max_length=38,
+                # Eighteen digits always fit 64 bits, so that the rule below can read them.
+                pattern="^[0-9]{1,18}-[0-9]{1,18}$",
+                max_length=37,
                 rules=(
                     Rule(
                         cel=f"type(self) != int || (self >= 0 && self <= {INT32})",

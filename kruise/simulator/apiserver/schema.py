@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import re
+from functools import cache
 from typing import Any, Final
 
 from kruise.simulator.apiserver.failure import Cause, invalid_value, required, shown, unsupported_value
@@ -215,6 +216,12 @@ def _limits(value: Any, schema: Body, path: str) -> list[Cause]:
     return causes
 
 
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    # `$` of Go ends the text; that of Python also stands before a line break at the end.
+    return re.compile(re.sub(r"\$\Z", r"\\Z", text))
+
+
 def _text_limits(value: str, schema: Body, path: str) -> list[Cause]:
     causes: list[Cause] = []
     most, least = schema.get("maxLength"), schema.get("minLength")
@@ -222,7 +229,7 @@ def _text_limits(value: str, schema: Body, path: str) -> list[Cause]:
         causes.append(Cause("FieldValueTooLong", f"Too long: may not be more than {most} bytes", path))
     if least is not None and len(value) < least:
         causes.append(invalid_value(path, value, f"{path} in body should be at least {least} chars long"))
-    if "pattern" in schema and not re.search(schema["pattern"], value):
+    if "pattern" in schema and not _pattern(schema["pattern"]).search(value):
         causes.append(invalid_value(path, value, f"{path} in body should match '{schema['pattern']}'"))
     if schema.get("format") == "date-time" and not _DATE_TIME.match(value):
         causes.append(_type_cause(path, "date-time", value, value))

@@ -40,7 +40,10 @@ def test_status_does_not_pay_for_the_demo() -> None:
 
 
 def test_the_package_carries_the_definitions() -> None:
-    assert [d["metadata"]["name"] for d in read_definitions(DEFINITIONS)] == ["broadcastjobs.apps.kruise.io"]
+    assert [d["metadata"]["name"] for d in read_definitions(DEFINITIONS)] == [
+        "broadcastjobs.apps.kruise.io",
+        "statefulsets.apps.kruise.io",
+    ]
 
 
 def test_the_job_of_the_demo_is_valid() -> None:

@@ -22,6 +22,7 @@ from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock, run_virtual
 
 NAME = "broadcastjobs.apps.kruise.io"
+SETS = "statefulsets.apps.kruise.io"
 CRD = crds.render(BROADCASTJOBS, BROADCASTJOB)
 SCHEMA = CRD["spec"]["versions"][1]["schema"]["openAPIV3Schema"]
 
@@ -234,9 +235,9 @@ def run(cluster: Cluster, command: str, folder: Any = LOCAL, **options: Any) -> 
 
 def test_install_into_an_empty_cluster_and_again() -> None:
     cluster = Cluster()
-    home = "namespace kruise-system"
-    assert run(cluster, "install") == [f"customresourcedefinition {NAME} created", f"{home} created"]
-    assert run(cluster, "install") == [f"customresourcedefinition {NAME} unchanged", f"{home} unchanged"]
+    ours = [f"customresourcedefinition {name}" for name in (NAME, SETS)] + ["namespace kruise-system"]
+    assert run(cluster, "install") == [f"{one} created" for one in ours]
+    assert run(cluster, "install") == [f"{one} unchanged" for one in ours]
 
 
 def test_install_over_openkruise_replaces_the_spec_and_keeps_the_metadata_of_others() -> None:
@@ -287,8 +288,11 @@ def test_install_gives_up_when_somebody_keeps_writing() -> None:
 def test_deploy_applies_everything_in_order() -> None:
     cluster = Cluster()
     said = run(cluster, "install", DEFAULT)
-    assert said[0].startswith("customresourcedefinition")
-    assert said[1] == "namespace kruise-system created"
+    assert [line.split()[0] for line in said[:3]] == [
+        "customresourcedefinition",
+        "customresourcedefinition",
+        "namespace",
+    ]
     assert "deployment kruise-system/kruise-manager created" in said
     assert len(said) == len(kustomize.render(DEFAULT))
     assert {line.rsplit(" ", 1)[1] for line in run(cluster, "install", DEFAULT)} == {"unchanged"}
@@ -303,8 +307,9 @@ def test_uninstall_refuses_while_objects_exist() -> None:
     with pytest.raises(Refused, match=r"4 broadcastjobs exist \(default/a, default/b, default/c, \.\.\.\).*FORCE=1"):
         run(cluster, "uninstall", force=False)
     assert cluster.log[mark:] == []
-    assert run(cluster, "uninstall", force=True) == [f"customresourcedefinition {NAME} deleted"]
-    assert run(cluster, "uninstall", force=False) == [f"customresourcedefinition {NAME} not there"]
+    ours = [f"customresourcedefinition {name}" for name in (SETS, NAME)]
+    assert run(cluster, "uninstall", force=True) == [f"{one} deleted" for one in ours]
+    assert run(cluster, "uninstall", force=False) == [f"{one} not there" for one in ours]
 
 
 def test_undeploy_keeps_the_definition_while_objects_exist() -> None:

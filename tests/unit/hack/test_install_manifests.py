@@ -53,7 +53,7 @@ def test_only_what_differs_is_written(tmp_path: Path) -> None:
     root = copy_of_the_outputs(tmp_path)
     files = SOURCES["crds"]()
     assert manifests.write(files, root) == []
-    (path,) = files
+    path = next(iter(files))
     (root / path).write_text("old")
     assert manifests.write(files, root) == [path]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from hack import kustomize
 from hack.install_check import breaches
 from hack.kustomize import KustomizeError, render, render_text
 from hack.kustomize_yaml import dump, load
+from kruise.apis import statefulset_rules
 from kruise.apis.broadcastjob_rules import decode_problem, validate_broadcastjob
+from kruise.apis.statefulset_validation import validate_statefulset
 from kruise.config import parse_options
 from kruise.runtime.metrics import Metrics
 
@@ -107,7 +110,7 @@ POD = DEPLOYMENT["spec"]["template"]["spec"]
 
 def test_what_comes_first_is_what_others_need() -> None:
     kinds = [one["kind"] for one in DEFAULT]
-    assert kinds[:3] == ["Namespace", "CustomResourceDefinition", "ServiceAccount"]
+    assert list(dict.fromkeys(kinds))[:3] == ["Namespace", "CustomResourceDefinition", "ServiceAccount"]
     assert kinds.index("Deployment") > kinds.index("ClusterRoleBinding")
 
 
@@ -196,14 +199,21 @@ def test_alerts_ask_for_metrics_that_exist_and_name_a_section_of_the_runbook() -
                 assert name.removesuffix("_bucket") in families, name
 
 
-def test_samples_are_valid_jobs() -> None:
-    schema = only("CustomResourceDefinition")["spec"]["versions"][1]["schema"]["openAPIV3Schema"]
-    samples = render(CONFIG / "samples")
-    assert len(samples) >= 3
+def test_samples_are_valid() -> None:
+    definitions = {one["metadata"]["name"]: one for one in DEFAULT if one["kind"] == "CustomResourceDefinition"}
+    samples = [one for one in render(CONFIG / "samples") if one["apiVersion"] == "apps.kruise.io/v1beta1"]
+    assert Counter(one["kind"] for one in samples) == {"BroadcastJob": 3, "StatefulSet": 3}
     for one in samples:
-        assert decode_problem(one, "v1beta1") == ""
-        assert validate_broadcastjob({**one, "metadata": {**one["metadata"], "namespace": "default"}}) == []
-        assert breaches("broadcastjobs.apps.kruise.io", schema, one) == []
+        name = f"{one['kind'].lower()}s.apps.kruise.io"
+        (schema,) = [v["schema"]["openAPIV3Schema"] for v in definitions[name]["spec"]["versions"] if v["storage"]]
+        assert breaches(name, schema, one) == []
+        placed = {**one, "metadata": {**one["metadata"], "namespace": "default"}}
+        if one["kind"] == "BroadcastJob":
+            assert decode_problem(one, "v1beta1") == ""
+            assert validate_broadcastjob(placed) == []
+        else:
+            assert statefulset_rules.decode_problem(one, "v1beta1") == ""
+            assert validate_statefulset(statefulset_rules.default_statefulset(placed)) == []
 
 
 # The renderer.
