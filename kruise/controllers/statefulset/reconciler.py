@@ -197,7 +197,7 @@ class StatefulSetReconciler:
         waiting = kept.holds.waiting(self._clock.monotonic())
         planned = plan(view, now, holds=waiting)
         done = await apply(self._client, sts, planned)
-        self._hold(kept, done, waiting)
+        self._hold(kept, planned, done, waiting)
         self._report_lasting(sts, kept, planned)
         self._report(sts, action_events(sts.metadata.name, done))
         errors = done.errors
@@ -220,20 +220,22 @@ class StatefulSetReconciler:
         self._bad.pop(sts.key, None)
         return Done() if due is None else After(due)
 
-    def _hold(self, kept: _Kept, done: Applied, waiting: dict[str, bool]) -> None:
+    def _hold(self, kept: _Kept, planned: Plan, done: Applied, waiting: dict[str, bool]) -> None:
         """Let what failed in this pass wait, and forget what is no longer to be done."""
         moment = self._clock.monotonic()
         for failure in done.failures:
             name = failure.chain.name
             kept.holds.failed(name, name, failure.error, moment)
             kept.failures[name] = failure
-        if not len(kept.holds):
-            return
-        failed = {failure.chain.name for failure in done.failures}
-        unsure = kept.holds.unsure(moment)
-        # What may be tried again and was not planned is not wanted any more; what was planned and did not fail is done.
-        kept.holds.keep(lambda name: name in failed or name in unsure or waiting.get(name, False))
-        kept.failures = {name: kept.failures[name] for name, _ in kept.holds if name in kept.failures}
+        if len(kept.holds):
+            # What may be tried again and was not planned is not wanted any more; what was tried and did not fail is
+            # done. A creation that was planned behind one that failed was not tried.
+            tried = {chain.name for chain, _ in done.done} | {chain.name for chain in done.stale}
+            wanted = {chain.name for chain in planned.chains if chain.name not in tried}
+            wanted |= {failure.chain.name for failure in done.failures} | kept.holds.unsure(moment)
+            kept.holds.keep(lambda name: name in wanted or waiting.get(name, False))
+        if kept.failures:
+            kept.failures = {name: kept.failures[name] for name, _ in kept.holds if name in kept.failures}
 
     async def _write_status(self, sts: StatefulSet, settled: Settled, *, at_once: bool) -> float | None:
         """Write the status when it changed and its time has come; return the seconds to wait when it has not."""
