@@ -205,6 +205,7 @@ class Controller:
                     warming.cancel()
         finally:
             self._working = []
+            self.queue.close()  # cancelled, because the lease is lost: what waits for its time waits for nobody
             if self.tracker is not None:
                 self.tracker.close()
 

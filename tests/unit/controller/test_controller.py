@@ -216,6 +216,24 @@ def test_ctl2_a_cancellation_is_not_lost_in_a_task_group_whose_child_fails_meanw
     play(fragile, script)
 
 
+def test_ctl8_a_controller_that_is_cancelled_leaves_no_timer_of_its_queue_behind() -> None:
+    """A leader that loses its lease ends by cancellation; its queue may wait for a time of days."""
+
+    async def main(clock: VirtualClock) -> None:
+        async def later(key: Key) -> Result:
+            return After(100_000.0)
+
+        world = World(clock, later)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(world.controller.run())
+            world.channel.send(A)
+            await clock.sleep(1)
+            running.cancel()
+        assert not asyncio.get_running_loop().timers_left()  # type: ignore[attr-defined]
+
+    run_virtual(main)
+
+
 def test_ctl2_a_timeout_of_the_reconcile_itself_is_an_ordinary_error() -> None:
     async def impatient(world: World, key: Key) -> Result:
         async with asyncio.timeout(1):
