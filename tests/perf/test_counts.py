@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from types import FrameType
 
 import msgspec
+import pytest
 
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.core import NODES, PODS
@@ -17,6 +19,8 @@ from tests.perf import samples
 from tests.perf.bench_memory import allocated, per_object
 from tests.perf.harness import Bench, Report, failures
 from tests.perf.samples import as_bytes
+from tests.unit.controllers.asts_bench import Bench as SetBench
+from tests.unit.controllers.asts_bench import bench as on_a_bench
 
 
 def test_sto8_a_cached_pod_and_node_take_a_fifth_of_their_dicts_at_most() -> None:
@@ -71,6 +75,41 @@ def test_the_manager_starts_without_client_libraries_and_other_heavy_packages() 
     code = f"import sys, kruise.main; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def calls_of_a_pass(replicas: int, event: str) -> int:
+    """Return how many calls of functions the pass after one pod event makes in a set of so many pods."""
+    counted = 0
+
+    def count(_frame: FrameType, what: str, _arg: object) -> None:
+        nonlocal counted
+        counted += what == "call"
+
+    async def scenario(b: SetBench) -> None:
+        b.create(replicas=replicas)
+        await b.begun()
+        before = len(b.server.log)
+        if event == "annotated":
+            b.server.patch(PODS, "web-7", {"metadata": {"annotations": {"seen": "yes"}}}, actor="user")
+        else:
+            b.run_pods(7, ready=False)
+        b.sync()
+        sys.setprofile(count)
+        try:
+            await b.once(sync=False)
+        finally:
+            sys.setprofile(None)
+        assert len(b.server.log) == before + 1, "nothing is read and nothing written"
+
+    on_a_bench(scenario)
+    return counted
+
+
+@pytest.mark.parametrize("event", ["annotated", "unready"])
+def test_perf44_a_pod_event_costs_a_set_of_a_thousand_pods_what_it_costs_one_of_ten(event: str) -> None:
+    small, large = calls_of_a_pass(10, event), calls_of_a_pass(1000, event)
+    assert 50 < small < 2000
+    assert large <= small + 40, "only the depth of sorted tables may differ"
 
 
 def test_a_run_is_compared_by_units_and_relations() -> None:
