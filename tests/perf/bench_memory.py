@@ -18,7 +18,7 @@ from kruise.runtime.client.frames import Codec
 from kruise.runtime.clock import SystemClock
 from kruise.runtime.objects import Resource
 from tests.perf.harness import Bench
-from tests.perf.samples import as_bytes, node, pod
+from tests.perf.samples import as_bytes, node, pod, stateful_pod
 
 OBJECTS: Final = 1000
 
@@ -55,6 +55,7 @@ def run(bench: Bench) -> None:
     """Measure."""
     for name, resource, bodies in (
         ("pod", PODS, [as_bytes(pod(n)) for n in range(OBJECTS)]),
+        ("pod of a StatefulSet", PODS, [as_bytes(stateful_pod(n)) for n in range(OBJECTS)]),
         ("node", NODES, [as_bytes(node(n)) for n in range(OBJECTS)]),
     ):
         mine, dicts = per_object(resource, bodies)

@@ -290,6 +290,47 @@ def pod(number: int, *, version: int = 0, phase: str = "Running", job: str = "ro
     }
 
 
+def stateful_pod(number: int, *, version: int = 0, owner: str = "web") -> dict[str, Any]:
+    """Return pod *number* of a StatefulSet that was updated in place: gates, one claim, variables from everywhere."""
+    found = pod(number, version=version)
+    meta, spec = found["metadata"], found["spec"]
+    name = f"{owner}-{number}"
+    meta["name"] = name
+    meta["labels"] = {
+        "app": owner,
+        "apps.kubernetes.io/pod-index": str(number),
+        "controller-revision-hash": f"{owner}-7c9d5bb8f6",
+        "lifecycle.apps.kruise.io/state": "Normal",
+        "statefulset.kubernetes.io/pod-name": name,
+    }
+    state = {
+        "revision": f"{owner}-7c9d5bb8f6",
+        "updateTimestamp": STAMP,
+        "lastContainerStatuses": {"main": {"imageID": "registry.example.com/shop@sha256:" + "77aa" * 16}},
+        "updateImages": True,
+        "containerBatchesRecord": [{"timestamp": STAMP, "containers": ["main"]}],
+    }
+    meta["annotations"] = {
+        "apps.kruise.io/inplace-update-state": json.dumps(state, separators=(",", ":")),
+        "lifecycle.apps.kruise.io/timestamp": STAMP,
+    }
+    meta["ownerReferences"] = [meta["ownerReferences"][0] | {"kind": "StatefulSet", "name": owner}]
+    spec["volumes"][0] = {"name": "data", "persistentVolumeClaim": {"claimName": f"data-{name}"}}
+    spec["readinessGates"] = [{"conditionType": "InPlaceUpdateReady"}, {"conditionType": "KruisePodReady"}]
+    shown = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels['app']"}}
+    ordered = {"configMapKeyRef": {"name": f"{name}-barrier", "key": "p_10"}}
+    spec["containers"][0]["env"] += [
+        {"name": "APP", "valueFrom": shown},
+        {"name": "KRUISE_CONTAINER_BARRIER", "valueFrom": ordered},
+    ]
+    del spec["affinity"]
+    found["status"]["conditions"] += [
+        {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": STAMP}
+        for kind in ("InPlaceUpdateReady", "KruisePodReady")
+    ]
+    return found
+
+
 def node(number: int, *, version: int = 0, ready: bool = True, cordoned: bool = False) -> dict[str, Any]:
     """Return node *number*."""
     name = f"node-{number}"

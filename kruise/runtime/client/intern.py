@@ -7,6 +7,9 @@ Guarantees:
 
 * OBJ1, FRA3: namespaces, keys and short values of labels and annotations, images, node names, owners, phases, types,
   states and reasons are shared. Names, uids, resource versions and stamps of objects never are: they do not repeat.
+  Stamps of conditions are shared with their neighbours.
+* What the pods of one template have in common as a whole (containers, readiness gates, tolerations, amounts of
+  resources) is one tuple or map for all of them. Such a map belongs to many objects: nobody may change it (OBJ2).
 * FRA9: a ``msgspec.Raw`` is copied here, so that a stored object does not keep the whole page alive from which it came.
 
 A Struct decides for itself with a class variable ``__interned__``, the names of the attributes to share; without one,
@@ -18,7 +21,8 @@ bounded, so that values which do not repeat cannot fill the memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -64,13 +68,32 @@ _OWN: Final[dict[type, frozenset[str]]] = {
 SHORT: Final = 32
 """Characters: label and annotation values up to this length are shared."""
 
-WHOLE: Final = frozenset({"finalizers", "tolerations"})
-"""Tuples that are shared as a whole: the pods of one template have equal ones."""
+WHOLE: Final = frozenset(
+    {
+        "containers",
+        "env",
+        "finalizers",
+        "init_containers",
+        "limits",
+        "node_selector",
+        "readiness_gates",
+        "requests",
+        "resize_policy",
+        "tolerations",
+    }
+)
+"""Tuples and maps of plain values that are shared as a whole: the pods of one template have equal ones."""
+
+_PLAIN: Final = (types.StrType, types.IntType, types.FloatType, types.BoolType, types.NoneType)
+
+RECENT: Final = frozenset({"last_transition_time"})
+"""Stamps that are shared with the one read just before: conditions that change together. No pool keeps them."""
 
 MAX_STRINGS: Final = 1024
 """Entries of one pool. A full pool starts again: what repeats is back at once."""
 
 Share = Callable[[Any], Any]
+KeyOf = Callable[[Any], Hashable]
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -100,8 +123,7 @@ class Interner:
         return len(self._names) + len(self._values)
 
     def _for(self, kind: types.Type, name: str) -> Share | None:
-        alternatives = kind.types if isinstance(kind, types.UnionType) else (kind,)
-        real = [one for one in alternatives if not isinstance(one, types.NoneType)]
+        real = [one for one in _parts(kind) if not isinstance(one, types.NoneType)]
         if len(real) != 1:
             return None
         kind = real[0]
@@ -110,16 +132,25 @@ class Interner:
         if isinstance(kind, types.RawType):
             return _copy_raw
         if isinstance(kind, types.DictType):
-            if isinstance(kind.key_type, types.StrType) and isinstance(kind.value_type, types.StrType):
-                return self._map
-            inner = self._for(kind.value_type, "")
-            return None if inner is None else _each_value(inner)
+            return self._dict(kind, name)
         if isinstance(kind, types.ListType | types.VarTupleType):
-            if isinstance(kind, types.VarTupleType) and _repeats_whole(name, kind.item_type):
-                return self._whole
             inner = self._for(kind.item_type, "")
+            if isinstance(kind, types.VarTupleType) and _repeats_whole(name, kind.item_type):
+                key = _key_of(kind)
+                if key is not None:
+                    return self._whole(key, inner)
             return None if inner is None else _each_item(inner, list if isinstance(kind, types.ListType) else tuple)
         return None
+
+    def _dict(self, kind: types.DictType, name: str) -> Share | None:
+        key = _key_of(kind) if name in WHOLE else None
+        if key is not None:
+            whole = self._whole(key, None)
+            return lambda value: whole(value) if value or value is None else EMPTY_MAP
+        if isinstance(kind.key_type, types.StrType) and isinstance(kind.value_type, types.StrType):
+            return self._map
+        inner = self._for(kind.value_type, "")
+        return None if inner is None else _each_value(inner)
 
     def _struct(self, kind: types.StructType) -> _Struct:
         cls = kind.cls
@@ -129,33 +160,54 @@ class Interner:
         declared = getattr(cls, "__interned__", None)
         shared = frozenset(declared) if declared is not None else _OWN.get(cls, REPEATING)
         for f in kind.fields:
-            alternatives = f.type.types if isinstance(f.type, types.UnionType) else (f.type,)
-            real = [a for a in alternatives if not isinstance(a, types.NoneType)]
+            real = [a for a in _parts(f.type) if not isinstance(a, types.NoneType)]
             if len(real) == 1 and isinstance(real[0], types.StrType):
                 if f.name in shared:
                     one.strings.append(f.name)
+                elif f.name in RECENT and declared is None:
+                    one.recent[f.name] = ""
                 continue
             step: Share | None
             if len(real) == 1 and isinstance(real[0], types.RawType) and isinstance(f.default, msgspec.Raw):
                 step = _raw_or(f.default)
             else:
                 step = self._for(f.type, f.name)
+                if (
+                    step is not None
+                    and isinstance(f.default, msgspec.Struct)
+                    and _hashable(types.type_info(type(f.default)))
+                ):
+                    step = _default_or(f.default, step)
             if step is not None:
                 one.steps.append((f.name, step))
         return one
 
-    def _whole(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Share a whole tuple of strings or frozen Structs: the owners of all pods of one job are equal."""
-        if not value:
-            return value
-        names = self._names
-        known: tuple[Any, ...] | None = names.get(value)
-        if known is not None:
+    def _whole(self, key_of: KeyOf, inner: Share | None) -> Share:
+        """Share whole values that are equal by *key_of*: the containers of all pods of one template are."""
+        names, limit = self._names, self._limit
+        latest: Any = ()
+
+        def shared(value: Any) -> Any:
+            nonlocal latest
+            if not value:
+                return value
+            if value == latest:
+                return latest
+            key = key_of(value)
+            known = names.get(key)
+            if known is None:
+                # The strings of the one that stays are shared in turn: another template may have some of them.
+                if inner is not None:
+                    for item in value:
+                        inner(item)
+                if len(names) >= limit:
+                    names.clear()
+                names[key] = known = value
+            # A number equals another one that is written in another way, so those are compared by their keys.
+            latest = () if _has_number(key) else known
             return known
-        if len(names) >= self._limit:
-            names.clear()
-        names[value] = value
-        return value
+
+        return shared
 
     def _map(self, value: dict[str, str] | None) -> dict[str, str] | None:
         if not value:
@@ -172,12 +224,13 @@ class Interner:
 class _Struct:
     """Shares the fields of one Struct type."""
 
-    __slots__ = ("limit", "names", "steps", "strings")
+    __slots__ = ("limit", "names", "recent", "steps", "strings")
 
     def __init__(self, names: dict[Any, Any], limit: int) -> None:
         self.names = names
         self.limit = limit
         self.strings: list[str] = []
+        self.recent: dict[str, str] = {}
         self.steps: list[tuple[str, Share]] = []
 
     def __call__(self, obj: Any) -> Any:
@@ -194,6 +247,12 @@ class _Struct:
                     names[value] = value
                 elif known is not value:
                     force_setattr(obj, name, known)
+        for name, last in self.recent.items():
+            value = getattr(obj, name)
+            if value != last:
+                self.recent[name] = value
+            elif value is not last:
+                force_setattr(obj, name, last)
         for name, step in self.steps:
             value = getattr(obj, name)
             new = step(value)
@@ -203,16 +262,83 @@ class _Struct:
 
 
 def _repeats_whole(name: str, item: types.Type) -> bool:
-    if isinstance(item, types.StructType):
-        return item.cls is OwnerReference or (name in WHOLE and _hashable(item))
-    return name in WHOLE and isinstance(item, types.StrType)
+    return name in WHOLE or (isinstance(item, types.StructType) and item.cls is OwnerReference)
 
 
-def _hashable(struct: types.StructType) -> bool:
-    """Tell whether equal values of *struct* have equal hashes: it is frozen, and so is all that it holds."""
-    plain = (types.StrType, types.IntType, types.BoolType, types.NoneType)
-    parts = [a for f in struct.fields for a in (f.type.types if isinstance(f.type, types.UnionType) else (f.type,))]
-    return bool(struct.cls.__struct_config__.frozen) and all(isinstance(part, plain) for part in parts)
+def _key_of(kind: types.Type, above: tuple[type, ...] = ()) -> KeyOf | None:
+    """Return what tells equal values of *kind* from others and can be hashed; ``None`` where there is no such thing.
+
+    A frozen Struct, and a tuple, of what can be hashed is its own key. A map of plain values stands as its members.
+    """
+    if _hashable(kind, above):
+        return _itself
+    parts = [one for one in _parts(kind) if not isinstance(one, types.NoneType)]
+    if len(parts) != 1:
+        return None
+    only = parts[0]
+    if isinstance(only, types.DictType):
+        plain = all(isinstance(one, _PLAIN) for one in (only.key_type, *_parts(only.value_type)))
+        return _members if plain else None
+    if isinstance(only, types.VarTupleType):
+        item = _key_of(only.item_type, above)
+        return None if item is None else lambda values: values and (tuple, *map(item, values))
+    if not isinstance(only, types.StructType) or not only.cls.__struct_config__.frozen or only.cls in above:
+        return None
+    fields = [(field.name, _key_of(field.type, (*above, only.cls))) for field in only.fields]
+    if any(key is None for _, key in fields):
+        return None
+    return _fields([(name, key) for name, key in fields if key is not None])
+
+
+def _itself(value: Any) -> Hashable:
+    key: Hashable = value
+    return key
+
+
+def _members(value: dict[Any, Any] | None) -> Hashable:
+    # 1, 1.0 and true are equal, but not the same text: a map with one of them is another map.
+    return value if value is None else (dict, *((name, one.__class__, one) for name, one in value.items()))
+
+
+def _has_number(key: Hashable) -> bool:
+    return key is int or key is float or (isinstance(key, tuple) and any(map(_has_number, key)))
+
+
+def _fields(keys: list[tuple[str, KeyOf]]) -> KeyOf:
+    plain = attrgetter(*(name for name, key in keys if key is _itself), "__class__")
+    others = [(name, key) for name, key in keys if key is not _itself]
+
+    def key_of(value: Any) -> Hashable:
+        return value if value is None else (plain(value), *(key(getattr(value, name)) for name, key in others))
+
+    return key_of
+
+
+def _hashable(kind: types.Type, above: tuple[type, ...] = ()) -> bool:
+    """Tell whether equal values of *kind* have equal hashes: it is frozen, and so is all that it holds."""
+    parts = _parts(kind)
+    if (
+        len(parts) > 1
+        and len([one for one in parts if isinstance(one, types.StrType | types.IntType | types.FloatType)]) > 1
+    ):
+        return False
+    for part in parts:
+        if isinstance(part, types.VarTupleType):
+            if not _hashable(part.item_type, above):
+                return False
+        elif isinstance(part, types.StructType):
+            if not part.cls.__struct_config__.frozen or part.cls in above:
+                return False
+            if not all(_hashable(field.type, (*above, part.cls)) for field in part.fields):
+                return False
+        elif not isinstance(part, _PLAIN):
+            return False
+    return True
+
+
+def _parts(kind: types.Type) -> tuple[types.Type, ...]:
+    """Return the alternatives of a union, or the type itself."""
+    return kind.types if isinstance(kind, types.UnionType) else (kind,)
 
 
 def _copy_raw(value: Any) -> Any:
@@ -228,6 +354,11 @@ def _raw_or(default: msgspec.Raw) -> Share:
         return default if memoryview(value).nbytes == 4 and bytes(value) == b"null" else value.copy()
 
     return copied
+
+
+def _default_or(default: msgspec.Struct, inner: Share) -> Share:
+    """Let the default stand for a Struct that says nothing: a running container is neither waiting nor terminated."""
+    return lambda value: default if value == default else inner(value)
 
 
 def _each_item(inner: Share, build: type) -> Share:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kruise.apis.core import PODS
 from kruise.runtime.client.answers import read_page
 from kruise.runtime.client.codec import Codec
 from kruise.runtime.client.intern import Interner
@@ -313,6 +314,67 @@ def test_obj1_equal_tuples_of_tolerations_are_one_object_where_they_can_be_hashe
         one, two = (interner.share(msgspec.json.decode(raw, type=kind)) for _ in range(2))
         assert one == two
         assert (one.tolerations is two.tolerations) is shared
+
+
+def pod_of_a_set(number: int, *, image: str = "registry/image:1", memory: object = "1Gi") -> bytes:
+    """A pod as the API server writes it; what the template says is equal in all of them."""
+    variables = [
+        {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+        {"name": "KRUISE_CONTAINER_BARRIER", "valueFrom": {"configMapKeyRef": {"key": "p_1"}}},
+    ]
+    resources = {"limits": {"cpu": "1", "memory": memory}, "requests": {"cpu": "1"}}
+    ready = {"status": "True", "lastTransitionTime": f"2026-03-01T12:00:{number:02}Z"}
+    return thing(
+        metadata={"name": f"web-{number}"},
+        spec={
+            "readinessGates": [{"conditionType": "InPlaceUpdateReady"}],
+            "nodeSelector": {"disk": "fast"},
+            "containers": [{"name": "main", "image": image, "env": variables, "resources": resources}],
+        },
+        status={
+            "conditions": [{"type": "ContainersReady", **ready}, {"type": "Ready", **ready}],
+            "containerStatuses": [{"name": "main", "state": {"running": {}}, "lastState": {}, "resources": resources}],
+        },
+        kind="Pod",
+        apiVersion="v1",
+    )
+
+
+def test_obj1_what_the_pods_of_one_template_have_in_common_is_one_object() -> None:
+    codec = Codec(PODS)
+    a, b = codec.decode(pod_of_a_set(0)), codec.decode(pod_of_a_set(1))
+    assert a.spec.containers is b.spec.containers
+    assert a.spec.readiness_gates is b.spec.readiness_gates
+    assert a.spec.node_selector is b.spec.node_selector
+    told = [pod.status.container_statuses[0] for pod in (a, b)]
+    assert told[0].resources.limits is told[1].resources.limits
+    assert told[0].state is told[1].state, "a running container says nothing that is kept"
+    first, second = a.status.conditions
+    assert first.last_transition_time is second.last_transition_time
+    assert first.last_transition_time != b.status.conditions[0].last_transition_time
+
+
+def test_obj1_containers_that_differ_share_their_parts() -> None:
+    codec = Codec(PODS)
+    a, b = codec.decode(pod_of_a_set(0)), codec.decode(pod_of_a_set(1, image="registry/image:2"))
+    assert (a.spec.containers[0].image, b.spec.containers[0].image) == ("registry/image:1", "registry/image:2")
+    assert a.spec.containers[0].env is b.spec.containers[0].env
+    assert a.spec.containers[0].resources.requests is b.spec.containers[0].resources.requests
+
+
+def test_obj1_sharing_never_exchanges_one_number_for_another() -> None:
+    codec = Codec(PODS)
+    limits = [
+        codec.decode(pod_of_a_set(n, memory=m)).spec.containers[0].resources.limits for n, m in enumerate((1, 1.0, "1"))
+    ]
+    assert [repr(one["memory"]) for one in limits] == ["1", "1.0", "'1'"]
+
+
+@given(st.lists(st.sampled_from([pod_of_a_set(n, image=i, memory=m) for n in (0, 1) for i in "ab" for m in (1, "1")])))
+def test_obj1_what_is_shared_equals_what_was_sent(bodies: list[bytes]) -> None:
+    codec = Codec(PODS)
+    for body in bodies:
+        assert codec.decode(body) == msgspec.json.decode(body, type=PODS.struct)
 
 
 def test_obj1_a_struct_says_itself_what_repeats() -> None:
