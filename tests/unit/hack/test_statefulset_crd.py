@@ -87,7 +87,7 @@ def test_row_19_v1alpha1_has_what_v1beta1_has_but_for_nine_fields() -> None:
                 assert name == "v1beta1" or "scaleStrategy" not in rule["rule"], path
 
 
-def test_g13_both_overlays_serve_v1beta1_alone() -> None:
+def test_ecosystem_52_both_overlays_serve_v1beta1_alone() -> None:
     for folder in ("default", "local"):
         (found,) = [one for one in kustomize.render(crds.ROOT / "config" / folder) if one["metadata"]["name"] == NAME]
         assert {v["name"]: v["served"] for v in found["spec"]["versions"]} == {"v1alpha1": False, "v1beta1": True}
