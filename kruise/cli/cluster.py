@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kruise import __version__
+from kruise.features import Gates
 from kruise.runtime.client.client import Client
 from kruise.runtime.client.http import HttpTransport
 from kruise.runtime.client.kubeconfig import load_config
@@ -29,6 +30,8 @@ class Cluster:
     clock: Clock
     namespace: str
     """The namespace of the kubeconfig's context; ``default`` where it names none."""
+    gates: Gates = field(default_factory=Gates)
+    """The feature gates of the manager, as far as the command was told."""
 
 
 def add_connection_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``kruise demo``: a whole cluster in this process, and a BroadcastJob that you watch run on it.
+"""``kruise demo``: a whole cluster in this process, on which you watch a BroadcastJob run and a StatefulSet update.
 
 Purpose: the flags, the signals and the exit code. What happens is in ``demo_script``, on what in ``demo_stage``.
 
@@ -33,7 +33,7 @@ SLOWEST, FASTEST = 0.25, 8.0
 def add_parser(commands: Any) -> None:
     """Add the subcommand to *commands*."""
     parser = commands.add_parser(
-        "demo", help="watch a BroadcastJob run on a cluster inside this process; nothing else is needed"
+        "demo", help="watch a job run and a set update in place, on a cluster inside this process; needs nothing else"
     )
     parser.add_argument("--nodes", type=_nodes, default=5, help="nodes at the start; one more joins (default: 5)")
     parser.add_argument("--speed", type=_speed, default=1.0, help="2 is twice as fast (default: 1)")
@@ -66,8 +66,8 @@ async def run(args: argparse.Namespace) -> int:
 
 
 async def _show(args: argparse.Namespace, stop: asyncio.Event) -> int:
-    from kruise.cli.demo_picture import Interrupted, NotSeen
     from kruise.cli.demo_script import Show
+    from kruise.cli.demo_show import Interrupted, NotSeen
     from kruise.cli.demo_stage import opened
     from kruise.cli.demo_view import make_view
 

@@ -2,7 +2,8 @@
 
 Purpose: what the manager sent, counted by the API server that answered it.
 
-Guarantees: a count that is not what it must be makes its figure wrong, and the demo then ends with exit code 1.
+Guarantees: a count that is not what it must be makes its figure wrong, and the demo then ends with exit code 1. An
+update in place is three writes for each pod, no more and no fewer.
 
 What this does not do: it does not measure the embedded cluster; its work is Kubernetes' own on a real one.
 """
@@ -15,11 +16,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from kruise.cli.demo_picture import JOBS, LEASE
+from kruise.cli.demo_pods import SETS
+from kruise.runtime.client.rest import USER_AGENT
 from kruise.simulator.apiserver.call import Call
 
-__all__ = ["Figure", "figures", "render"]
+__all__ = ["Figure", "Job", "Phase", "job_figures", "manager_figures", "render", "set_figures"]
 
 _EVENTS: Final = ("events", "events.events.k8s.io")
+_REVISIONS: Final = "controllerrevisions.apps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,51 +34,168 @@ class Figure:
     seen: str
     wanted: str
     right: bool
+    group: str = ""
+    """What it belongs to; a line of its own above the first of a group."""
 
 
-def figures(
-    calls: Iterable[Call], *, nodes: int, running: float, alive: float, reconciles: float, cpu: float
-) -> list[Figure]:
-    """Return the summary of the manager's requests.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the job was."""
 
-    *nodes* is how many had to get a pod; *running* the seconds from the creation of the job to its end, *alive* those
-    of the manager; *cpu* its CPU seconds.
-    """
-    writes = [c for c in calls if c.writes and not c.dry_run]
-    own = [c for c in writes if c.resource not in (*_EVENTS, LEASE)]
-    good = [c for c in own if c.code < 300]
-    created = sum((c.verb, c.resource) == ("create", "pods") for c in good)
-    patched = sum((c.verb, c.resource, c.subresource) == ("patch", JOBS, "status") for c in good)
-    leases = sum(c.resource == LEASE for c in writes)
-    events = sum(c.resource in _EVENTS for c in writes)
+    nodes: int
+    """How many nodes had to get a pod."""
+    running: float
+    """Seconds from its creation to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What the request log has of one part of the set's act."""
+
+    what: str
+    """``create``, ``update``, ``bad`` or ``repair``."""
+    first: int
+    """The first request of it in the log."""
+    last: int
+    """The first one after it."""
+    pods: int
+    """How many pods were concerned."""
+    stuck: int = 0
+    """With ``repair``: how many of them were out of service before."""
+
+
+def job_figures(calls: Iterable[Call], job: Job) -> list[Figure]:
+    """Return what the job took, of the requests until it ended."""
+    good = _own(calls)
+    created = _count(good, "create", "pods")
+    patched = _count(good, "patch", JOBS, "status")
     # Two for the beginning and the end, and at most two a second while counts move; one for a second that began.
-    patches = 2 + 2 * (math.ceil(running) + 1)
-    renewals = 4 + math.ceil(alive / 2)
-    budget = 2.0 + 0.01 * nodes
+    most = 2 + 2 * (math.ceil(job.running) + 1)
+    group = "BroadcastJob"
     return [
-        _exact("pods created", created, nodes, "one for each node"),
-        _at_most("status patches", patched, patches, "2, and 2 a second while counts move"),
-        _exact("other writes to objects", len(good) - created - patched, 0),
-        _exact("conflicts", sum(c.code == 409 for c in writes), 0),
-        _exact("other refused writes", sum(c.code >= 300 and c.code != 409 for c in writes), 0),
-        _exact("writes that changed nothing", sum(c.changed is False for c in writes), 0),
-        _at_most("lease writes", leases, renewals, "one in 2 s"),
-        Figure("events", str(events), "at least 1", events >= 1),
-        Figure("reconciles, says /metrics", f"{reconciles:.0f}", "at least 1", reconciles >= 1),
-        Figure("CPU seconds of the manager", f"{cpu:.2f}", f"at most {budget:.1f}", cpu <= budget),
+        _exact(group, "pods created", created, job.nodes, "one for each node"),
+        _at_most(group, "status patches", patched, most, "2, and 2 a second while counts move"),
+        _exact(group, "other writes to objects", len(good) - created - patched, 0),
     ]
 
 
-def _exact(what: str, seen: int, wanted: int, why: str = "") -> Figure:
-    return Figure(what, str(seen), f"{wanted}{f' ({why})' if why else ''}", seen == wanted)
+def set_figures(calls: Sequence[Call], phases: Sequence[Phase], *, lasted: float) -> list[Figure]:
+    """Return what the set took, part by part; *lasted* is the seconds of all of them."""
+    group, found, counted = "Advanced StatefulSet", list[Figure](), 0
+    for phase in phases:
+        part = _own(calls[phase.first : phase.last])
+        pods = [c for c in part if c.resource == "pods"]
+        counted += len(pods)
+        found.append(_exact(group, *_pod_writes(phase, len(pods))))
+    own = _own(calls[phases[0].first :])
+    status = _count(own, "patch", SETS, "status")
+    revisions = _count(own, "create", _REVISIONS)
+    # For each part two for the beginning and the end; and two a second while counts move.
+    most = 2 * len(phases) + 2 * (math.ceil(lasted) + 1)
+    rest = len(own) - counted - status - revisions
+    return [
+        *found,
+        _exact(group, "revisions created", revisions, len(phases), "one for each template"),
+        _at_most(group, "status patches", status, most, "2 for each part, and 2 a second while counts move"),
+        _exact(group, "other writes to objects", rest, 0),
+    ]
 
 
-def _at_most(what: str, seen: int, most: int, why: str) -> Figure:
-    return Figure(what, str(seen), f"at most {most} ({why})", 1 <= seen <= most)
+def _pod_writes(phase: Phase, seen: int) -> tuple[str, int, int, str]:
+    if phase.what == "create":
+        return "writes to new pods", seen, 2 * phase.pods, "2 a pod: create, gate True"
+    if phase.what == "update":
+        return "writes to updated pods", seen, 3 * phase.pods, "3 a pod: gate False, image, gate True"
+    if phase.what == "bad":
+        return "writes for the bad image", seen, 2 * phase.pods, f"2 for each of {phase.pods} pods: gate False, image"
+    # What is out of service already has its gate False.
+    whole = phase.pods - phase.stuck
+    why = f"2 for each of {phase.stuck} pods: image, gate True; 3 for the others"
+    return "writes for the repair", seen, 3 * whole + 2 * phase.stuck, why
+
+
+def manager_figures(calls: Iterable[Call], *, pods: int, alive: float, reconciles: float, cpu: float) -> list[Figure]:
+    """Return what the manager took for all of it.
+
+    *pods* is how many were created or updated; *alive* its seconds so far, *cpu* its CPU seconds.
+    """
+    writes = [c for c in calls if c.actor.startswith(USER_AGENT) and c.writes and not c.dry_run]
+    ours = sum(map(_Versions(writes).missed_own, writes))
+    others = sum(c.code == 409 for c in writes) - ours
+    leases = sum(c.resource == LEASE for c in writes)
+    events = sum(c.resource in _EVENTS for c in writes)
+    budget = 2.0 + 0.01 * pods
+    group = "the manager"
+    return [
+        _exact(group, "conflicts of its own making", ours, 0),
+        _most(group, "refused: a node wrote first", others, pods, "decided again on what it wrote"),
+        _exact(group, "other refused writes", sum(c.code >= 300 and c.code != 409 for c in writes), 0),
+        _exact(group, "writes that changed nothing", sum(c.changed is False for c in writes), 0),
+        _at_most(group, "lease writes", leases, 4 + math.ceil(alive / 2), "one in 2 s"),
+        Figure("events", str(events), "at least 1", events >= 1, group),
+        Figure("reconciles, says /metrics", f"{reconciles:.0f}", "at least 1", reconciles >= 1, group),
+        Figure("CPU seconds", f"{cpu:.2f}", f"at most {budget:.1f}", cpu <= budget, group),
+    ]
+
+
+def _own(calls: Iterable[Call]) -> list[Call]:
+    """Return the manager's writes that succeeded, without events and leases."""
+    return [
+        c
+        for c in calls
+        if c.actor.startswith(USER_AGENT)
+        and c.writes
+        and not c.dry_run
+        and c.code < 300
+        and c.resource not in (*_EVENTS, LEASE)
+    ]
+
+
+def _count(calls: Iterable[Call], verb: str, resource: str, subresource: str = "") -> int:
+    return sum((c.verb, c.resource, c.subresource) == (verb, resource, subresource) for c in calls)
+
+
+def _exact(group: str, what: str, seen: int, wanted: int, why: str = "") -> Figure:
+    return Figure(what, str(seen), f"{wanted}{f' ({why})' if why else ''}", seen == wanted, group)
+
+
+def _at_most(group: str, what: str, seen: int, most: int, why: str) -> Figure:
+    return Figure(what, str(seen), f"at most {most} ({why})", 1 <= seen <= most, group)
+
+
+def _most(group: str, what: str, seen: int, most: int, why: str) -> Figure:
+    return Figure(what, str(seen), f"at most {most} ({why})", seen <= most, group)
+
+
+class _Versions:
+    """Which versions of objects the manager itself made."""
+
+    def __init__(self, writes: Iterable[Call]) -> None:
+        self._made: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+        for c in writes:
+            if c.code < 300 and c.after:
+                self._made.setdefault((c.resource, *c.key), []).append((c.ordinal, int(c.after)))
+
+    def missed_own(self, c: Call) -> bool:
+        """Tell whether *c* was refused because the manager had made a newer version than the one it named."""
+        if c.code != 409:
+            return False
+        body = c.document if isinstance(c.document, dict) else {}
+        named = (body.get("metadata") or body.get("preconditions") or {}).get("resourceVersion")
+        if not named:
+            return True  # it named none, so nobody else can be the cause
+        made = self._made.get((c.resource, *c.key), ())
+        return any(ordinal < c.ordinal and version > int(named) for ordinal, version in made)
 
 
 def render(found: Sequence[Figure]) -> list[str]:
     """Return the summary as lines of text."""
-    wide = max(len(f.what) for f in found)
-    rows = [f"{f.what.ljust(wide)}   {f.seen.rjust(5)}   {f.wanted}{'' if f.right else '   WRONG'}" for f in found]
-    return [f"{'THE MANAGER'.ljust(wide)}   {'SEEN'.rjust(5)}   EXPECTED", *rows]
+    wide = max(len(f.what) for f in found) + 2
+    lines = [f"{'WRITES OF THE MANAGER'.ljust(wide)}   {'SEEN'.rjust(5)}   EXPECTED"]
+    group = ""
+    for f in found:
+        if f.group != group:
+            group = f.group
+            lines.append(group)
+        lines.append(f"{'  ' + f.what:<{wide}}   {f.seen.rjust(5)}   {f.wanted}{'' if f.right else '   WRONG'}")
+    return lines

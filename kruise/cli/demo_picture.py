@@ -1,4 +1,4 @@
-"""What the demo has seen so far: nodes, pods and the job, from the commits of the API server.
+"""What the demo has seen of the cluster and of the job, from the commits of the API server.
 
 Purpose: one picture that the table, the plain lines and the checks share, so that what is shown and what is checked
 cannot differ. Pure: commits go in, happenings come out.
@@ -15,15 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kruise.apis.broadcastjob import BROADCASTJOBS, LABEL_JOB_NAME
+from kruise.cli.demo_view import Cell, Sheet
 from kruise.runtime.manager.lease import LEASES
 from kruise.simulator.apiserver.storage import Commit
 
-__all__ = ["Happening", "Interrupted", "Kind", "NotSeen", "Picture", "PodSeen"]
+__all__ = ["Happening", "Kind", "Picture", "PodSeen", "sheet"]
 
 Body = dict[str, Any]
 
 JOBS: Final = str(BROADCASTJOBS)
 LEASE: Final = str(LEASES)
+_ROWS: Final = 16
+"""Nodes in the table; of more the interesting ones are shown."""
 
 
 class Kind(enum.Enum):
@@ -36,14 +39,6 @@ class Kind(enum.Enum):
     WANTS = "the job wants another number of pods"
     ENDED = "the job completed, failed, or was paused"
     LEADS = "a manager holds the Lease"
-
-
-class NotSeen(Exception):
-    """Something that the demo announces did not happen; the text says what."""
-
-
-class Interrupted(Exception):
-    """The person at the keyboard does not want to see the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +157,39 @@ def _exit_code(status: Body) -> int | None:
         if ended is not None:
             return int(ended.get("exitCode") or 0)
     return None
+
+
+def sheet(picture: Picture) -> Sheet:
+    """Return the table of the nodes."""
+    desired, active, succeeded, failed = picture.totals()
+    latest: dict[str, PodSeen] = {pod.node: pod for pod in picture.pods.values()}
+    shown = set(sorted(picture.nodes, key=lambda n: (_rank(latest.get(n)), n))[:_ROWS])
+    rows: list[tuple[str | Cell, ...]] = []
+    for node in picture.nodes:
+        if node in shown:
+            pod = latest.get(node)
+            rows.append((node, "yes" if picture.nodes[node] else "no", pod.name if pod else "", _state(pod)))
+    if len(picture.nodes) > _ROWS:
+        rows.append(("...", "", "", f"{len(picture.nodes)} nodes"))
+    return Sheet(
+        f"BroadcastJob {picture.job}: {picture.status.get('phase') or 'not created yet'}",
+        ("NODE", "READY", "POD", "STATE"),
+        tuple(rows),
+        f"desired {desired}   active {active}   succeeded {succeeded}   failed {failed}",
+    )
+
+
+def _rank(pod: PodSeen | None) -> int:
+    """Order nodes by what there is to see on them."""
+    if pod is None:
+        return 2
+    return {"Failed": 0, "Running": 1, "Pending": 1}.get(pod.phase, 3)
+
+
+def _state(pod: PodSeen | None) -> Cell:
+    if pod is None:
+        return Cell("waits", "dim")
+    if pod.phase == "Failed":
+        return Cell(f"failed, exit code {pod.exit_code}", "bad")
+    found = {"Running": Cell("runs", "busy"), "Succeeded": Cell("succeeded", "good")}
+    return found.get(pod.phase, Cell("starts", "busy"))

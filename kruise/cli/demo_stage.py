@@ -148,6 +148,13 @@ class Stage:
         """Where files for the person at the keyboard may lie; removed at the end."""
         return self.kubeconfig.parent
 
+    async def metrics_address(self) -> str:
+        """Return where the manager serves its metrics. Raises RuntimeFault when it does not."""
+        server = await self.manager.ask(lambda m: m.metrics_server.server)
+        if server is None or server.bound is None:
+            raise RuntimeFault("the manager serves no metrics")
+        return f"http://{server.bound}/metrics"
+
 
 @contextlib.asynccontextmanager
 async def opened() -> AsyncIterator[Stage]:

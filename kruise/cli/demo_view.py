@@ -1,25 +1,45 @@
-"""How the demo looks: lines of text, and on a terminal a table of the nodes below them.
+"""How the demo looks: lines of text, and on a terminal a table below them.
 
 Purpose: two views with one interface. The lines are the same in both.
 
 Guarantees: the plain view writes whole lines, in order, flushed, without colours or control characters. The table is
 used when the stream is a terminal that can move its cursor and rich can be imported; NO_COLOR takes its colours.
 
-What this does not do: it decides nothing about what is said.
+What this does not do: it decides nothing about what is said, and knows no workload.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol, TextIO
 
-from kruise.cli.demo_picture import Picture, PodSeen
+__all__ = ["Cell", "PlainView", "Sheet", "TableView", "View", "make_view"]
 
-__all__ = ["PlainView", "View", "make_view"]
 
-_ROWS: Final = 16
-"""Nodes in the table; of more the interesting ones are shown."""
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A word of the table, with a style: ``good``, ``busy``, ``bad``, ``dim`` or none."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table, as it is now."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
+    caption: str = ""
+
+
+_COLOURS: Final = {"good": "green", "busy": "yellow", "bad": "red", "dim": "dim"}
+_BAD: Final = ("pod failed", "WRONG", "cannot pull")
+_GOOD: Final = ("pod succeeded", "is completed", "back in service", "is updated")
 
 
 class View(Protocol):
@@ -33,8 +53,8 @@ class View(Protocol):
         """Begin a scene."""
         ...
 
-    def draw(self, picture: Picture | None) -> None:
-        """Show the nodes as they are now; nothing more of them with ``None``."""
+    def draw(self, sheet: Sheet | None) -> None:
+        """Show the table as it is now; none any more, until the next one, with ``None``."""
         ...
 
     def close(self) -> None:
@@ -55,7 +75,7 @@ class PlainView:
         self.say()
         self.say(f"== {text}")
 
-    def draw(self, picture: Picture | None) -> None:
+    def draw(self, sheet: Sheet | None) -> None:
         """Do nothing: the lines say it all."""
 
     def close(self) -> None:
@@ -71,8 +91,8 @@ class TableView:
 
         self._console = Console(file=out, highlight=False)
         # Drawn by the demo's own loop: no thread of its own, and no line of the log lost in between.
-        self._live: Live | None = Live(console=self._console, auto_refresh=False, transient=True)
-        self._live.start()
+        self._make: Callable[[], Live] = partial(Live, console=self._console, auto_refresh=False, transient=True)
+        self._live: Live | None = None
 
     def say(self, line: str = "") -> None:
         self._console.print(line, markup=False, style=_style(line), soft_wrap=True)
@@ -81,13 +101,14 @@ class TableView:
         self.say()
         self._console.print(f"== {text}", markup=False, style="bold cyan")
 
-    def draw(self, picture: Picture | None) -> None:
-        if self._live is None:
-            return
-        if picture is None:
+    def draw(self, sheet: Sheet | None) -> None:
+        if sheet is None:
             self.close()
-        else:
-            self._live.update(_table(picture), refresh=True)
+            return
+        if self._live is None:
+            self._live = self._make()
+            self._live.start()
+        self._live.update(_table(sheet), refresh=True)
 
     def close(self) -> None:
         if self._live is not None:
@@ -106,51 +127,18 @@ def make_view(out: TextIO, *, plain: bool = False, env: Mapping[str, str] = os.e
 
 
 def _style(line: str) -> str:
-    if "pod succeeded" in line or "is completed" in line:
-        return "green"
-    if "pod failed" in line or "WRONG" in line or line.startswith("NOT SEEN"):
+    if line.startswith("NOT SEEN") or any(word in line for word in _BAD):
         return "red"
-    return ""
+    return "green" if any(word in line for word in _GOOD) else ""
 
 
-def _table(picture: Picture) -> Any:
+def _table(sheet: Sheet) -> Any:
     from rich.table import Table
-
-    desired, active, succeeded, failed = picture.totals()
-    phase = picture.status.get("phase") or "not created yet"
-    table = Table(
-        title=f"BroadcastJob {picture.job}: {phase}",
-        caption=f"desired {desired}   active {active}   succeeded {succeeded}   failed {failed}",
-        title_style="bold",
-        caption_style="",
-        min_width=60,
-    )
-    for name in ("NODE", "READY", "POD", "STATE"):
-        table.add_column(name)
-    latest: dict[str, PodSeen] = {pod.node: pod for pod in picture.pods.values()}
-    shown = sorted(picture.nodes, key=lambda n: (_rank(latest.get(n)), n))[:_ROWS]
-    for node in [n for n in picture.nodes if n in set(shown)]:
-        pod = latest.get(node)
-        table.add_row(node, "yes" if picture.nodes[node] else "no", pod.name if pod else "", _state(pod))
-    if len(picture.nodes) > _ROWS:
-        table.add_row("...", "", "", f"{len(picture.nodes)} nodes")
-    return table
-
-
-def _rank(pod: PodSeen | None) -> int:
-    """Order nodes by what there is to see on them."""
-    if pod is None:
-        return 2
-    return {"Failed": 0, "Running": 1, "Pending": 1}.get(pod.phase, 3)
-
-
-def _state(pod: PodSeen | None) -> Any:
     from rich.text import Text
 
-    if pod is None:
-        return Text("waits", style="dim")
-    if pod.phase == "Failed":
-        return Text(f"failed, exit code {pod.exit_code}", style="red")
-    return {"Running": Text("runs", style="yellow"), "Succeeded": Text("succeeded", style="green")}.get(
-        pod.phase, Text("starts", style="yellow")
-    )
+    table = Table(title=sheet.title, caption=sheet.caption, title_style="bold", caption_style="", min_width=60)
+    for name in sheet.header:
+        table.add_column(name)
+    for row in sheet.rows:
+        table.add_row(*(Text(c.text, style=_COLOURS.get(c.style, "")) if isinstance(c, Cell) else Text(c) for c in row))
+    return table

@@ -13,41 +13,70 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import sys
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from kruise.cli import status_broadcastjob
+from kruise.cli import status_broadcastjob, status_statefulset
 from kruise.cli.answer import TIMEOUT, Look
 from kruise.cli.cluster import add_connection_flags, connect
+from kruise.features import resolve
+from kruise.flags import PAIRS
 from kruise.runtime.errors import ConfigError
 from kruise.runtime.objects import Key
 
 __all__ = ["add_parser", "run"]
 
-KINDS: Final = MappingProxyType({name: kind.look for kind in (status_broadcastjob,) for name in kind.NAMES})
-_WANTED: Final = "bcj (BroadcastJob)"
+KINDS: Final = MappingProxyType(
+    {name: kind.look for kind in (status_statefulset, status_broadcastjob) for name in kind.NAMES}
+)
+_WANTED: Final = "asts (Advanced StatefulSet) or bcj (BroadcastJob)"
+_EVERY: Final = 1.0
+"""Seconds between two looks of ``-w``."""
 
 
 def add_parser(commands: Any) -> None:
     """Add the subcommand to *commands*."""
     parser = commands.add_parser("status", help="say how far a workload is, and why it is not done")
-    parser.add_argument("target", help="KIND/NAME, such as bcj/sweep")
+    parser.add_argument("target", help="KIND/NAME, such as asts/web or bcj/sweep")
     parser.add_argument("-n", "--namespace", default=None, help="default: the namespace of the context")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument("-w", "--watch", action="store_true", help="print again until it ended")
     parser.add_argument(
         "--timeout", type=float, default=0.0, help="with -w: give up after so many seconds (exit code 3)"
     )
+    parser.add_argument(
+        "--feature-gates",
+        type=_gates,
+        default=(),
+        metavar="A=true,B=false",
+        help="those of the manager, where they are not the defaults",
+    )
     add_connection_flags(parser)
     parser.set_defaults(run=run)
 
 
+def _gates(text: str) -> tuple[tuple[str, bool], ...]:
+    try:
+        found: tuple[tuple[str, bool], ...] = PAIRS.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return found
+
+
 def parse_target(text: str) -> tuple[Look, str]:
-    """Return who looks, and at what, in ``bcj/NAME``. Raises ConfigError that says what is wanted."""
+    """Return who looks, and at what, in ``asts/NAME``. Raises ConfigError that says what is wanted."""
     kind, slash, name = text.partition("/")
     if not slash or not name:
-        raise ConfigError(f"{text!r}: want KIND/NAME, such as bcj/sweep")
+        raise ConfigError(f"{text!r}: want KIND/NAME, such as asts/web or bcj/sweep")
+    if kind.lower() in status_statefulset.AMBIGUOUS:
+        raise ConfigError(
+            f"{kind!r} may be the StatefulSet of Kubernetes itself, at which kruise does not look; "
+            f"want asts/{name} (or statefulset.apps.kruise.io/{name}) for the Advanced StatefulSet"
+        )
     if kind.lower() not in KINDS:
         raise ConfigError(f"{kind!r} is no kind that status knows; want {_WANTED}")
     if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
@@ -58,7 +87,11 @@ def parse_target(text: str) -> tuple[Look, str]:
 async def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit code."""
     look, name = parse_target(args.target)
-    async with connect(args) as cluster:
+    gates, warnings = resolve(args.feature_gates, os.environ)
+    for warning in warnings:
+        print(f"kruise status: {warning}", file=sys.stderr)
+    async with connect(args) as found:
+        cluster = replace(found, gates=gates)
         key = Key(args.namespace or cluster.namespace, name)
         began = cluster.clock.monotonic()
         shown = ""
@@ -72,4 +105,4 @@ async def run(args: argparse.Namespace) -> int:
                 return answer.code
             if args.timeout and cluster.clock.monotonic() - began >= args.timeout:
                 return TIMEOUT
-            await cluster.clock.sleep(1.0)
+            await cluster.clock.sleep(_EVERY)

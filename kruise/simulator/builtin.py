@@ -44,7 +44,7 @@ __all__ = [
 def everything(server: ApiServer, *, node_grace: float = 50.0) -> list[Actor]:
     """Return all actors of a cluster; run each in a TaskGroup."""
     return [
-        Scheduler(server, events=True, volumes=True),
+        Scheduler(server, events=True, volumes=True, spread=True),
         GarbageCollector(server),
         NamespaceController(server),
         ServiceAccounts(server),

@@ -162,6 +162,7 @@ def _pull(c: ContainerState, order: Order, now: float) -> ContainerState:
         restarts=restarts,
         container_id=container_id(order.uid, order.name, restarts),
         image_id=order.behaviour.image_id or image_digest(c.image),
+        ran_image=c.image,
         killed=False,
         pulls=0,
         first_pull=None,

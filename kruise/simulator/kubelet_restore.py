@@ -60,6 +60,7 @@ def _container(status: Mapping[str, Any], now: float) -> ContainerState:
     common: dict[str, Any] = {
         "image": status.get("image") or "",
         "image_id": status.get("imageID") or "",
+        "ran_image": (status.get("image") or "") if status.get("containerID") else "",
         "container_id": status.get("containerID") or "",
         "restarts": restarts,
     }

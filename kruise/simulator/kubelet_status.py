@@ -104,7 +104,7 @@ def _container(
     last = c.previous if c.stage is Stage.TERMINATED else c.last
     status: dict[str, Any] = {
         "name": name,
-        "image": image,
+        "image": c.ran_image or image,
         "imageID": c.image_id,
         "containerID": c.container_id,
         "restartCount": c.restarts,

@@ -89,6 +89,9 @@ class ContainerState:
     image: str = ""
     """The image of the present run, or of the one that is being created."""
     image_id: str = ""
+    ran_image: str = ""
+    """The image of the newest run. A kubelet shows it, and the imageID with it, until there is another run: of an
+    image that cannot be pulled it tells in the reason for waiting only."""
     container_id: str = ""
     """``""`` before the first run."""
     started: float | None = None

@@ -20,7 +20,8 @@ import pytest
 
 from kruise import app
 from kruise.apis.broadcastjob import BROADCASTJOBS
-from kruise.cli import demo_script
+from kruise.apis.statefulset import STATEFULSETS
+from kruise.cli import demo_script, demo_set, demo_show
 from kruise.cli.main import main
 from kruise.runtime import Client, HttpTransport, Key, Metrics, Random, Rest, SystemClock, load_kubeconfig
 from kruise.runtime.errors import ConfigError
@@ -34,6 +35,11 @@ VARIES = (
     (re.compile(r"^ *\d+\.\d s  ", re.MULTILINE), "T s  "),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"sweep-[a-z0-9]{10}"), "sweep-XXXXXXXXXX"),
+    (re.compile(r"10\.\d+\.\d+\.\d+ *"), "10.X "),
+    (re.compile(r"(on|web-\d|^\d +) +node-\d", re.MULTILINE), r"\1 node-X"),
+    (re.compile(r"in \d+\.\d s"), "in T s"),
+    (re.compile(r"after \d+\.\d s"), "after T s"),
+    (re.compile(r"ErrImagePull: .*?(?= \(and| {2}|$)|ImagePullBackOff: .*?(?= \(and| {2}|$)", re.MULTILINE), "PULL"),
 )
 
 
@@ -51,7 +57,7 @@ def normalised(transcript: str) -> list[str]:
         lines += sorted(timed)
         timed = []
         lines.append(re.sub(r" +[0-9.]+   at (most|least) [0-9.]+", r" N at \1 N", line))
-    return lines + sorted(timed)
+    return [re.sub(r" {2,}", "  ", line) for line in lines + sorted(timed)]
 
 
 def quickstart() -> str:
@@ -92,8 +98,10 @@ def test_scenes_come_in_their_order_also_with_many_nodes(tmp_path: Path) -> None
     assert (process.returncode, err) == (0, ""), out
     assert "31 nodes, 30 succeeded, 1 failed" in out
     assert "never more than 10 pods at once" in out
-    assert re.search(r"^pods created +31 +31 ", out, re.MULTILINE)
-    scenes = ["joins while", "A pod fails", "is completed", "$ kruise status", "pods created", "To keep one"]
+    assert re.search(r"^ +pods created +31 +31 ", out, re.MULTILINE)
+    assert re.search(r"^ +writes to updated pods +24 +24 ", out, re.MULTILINE)
+    scenes = ["joins while", "A pod fails", "is completed", "$ kruise status bcj", "An Advanced StatefulSet"]
+    scenes += ["A new image", "A bad image", "$ kruise status asts", "repairs it", "pods created", "To keep one"]
     assert [out.index(s) for s in scenes] == sorted(out.index(s) for s in scenes)
 
 
@@ -102,6 +110,7 @@ def test_three_nodes_are_enough(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, ""), out
     assert "4 nodes, 3 succeeded, 1 failed" in out
+    assert "the same 3 pods, on the same nodes, same IPs" in out
 
 
 def test_on_a_terminal_there_is_a_table_and_the_same_lines(tmp_path: Path) -> None:
@@ -121,6 +130,8 @@ def test_on_a_terminal_there_is_a_table_and_the_same_lines(tmp_path: Path) -> No
     text = seen.decode().replace("\r\n", "\n")
     assert "BroadcastJob sweep: running" in text
     assert "failed, exit code 3" in text
+    assert "StatefulSet web: Updating" in text
+    assert "InPlaceUpdateReady" not in text
     for line in ("s  node-5: pod succeeded", "5       PodSucceeded   node-0, node-1, node-2"):
         assert line in text
     assert text.rstrip().endswith("kruise demo --keep)")
@@ -168,7 +179,9 @@ async def test_keep_leaves_the_cluster_to_kubectl_until_ctrl_c(tmp_path: Path) -
                 Rest(transport, clock=clock, rng=Random(1), metrics=metrics), metrics=metrics, clock=clock
             ).live
             job = await live.get(BROADCASTJOBS, Key("default", "sweep"))
+            sts = await live.get(STATEFULSETS, Key("default", "web"))
         assert job.status.phase == "completed"
+        assert sts.status.updated_ready_replicas == 5
         process.send_signal(signal.SIGINT)
         rest, err = await asyncio.to_thread(process.communicate, timeout=30)
     assert (process.returncode, rest, err) == (0, "", "")
@@ -189,7 +202,7 @@ def _until(process: subprocess.Popen[str], text: str) -> str:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_script, "PATIENCE", 1.0)
+    monkeypatch.setattr(demo_show, "PATIENCE", 1.0)
     monkeypatch.setattr(manager_module, "freeze_heap", lambda: None)  # the heap of the tests is not ours to freeze
 
 
@@ -211,6 +224,39 @@ def test_without_a_controller_nothing_is_claimed(
 
 
 @pytest.mark.usefixtures("in_process")
+def test_without_the_controller_of_sets_none_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(app, "setup_statefulset", lambda *_, **__: None)
+    before = left_behind()
+    assert main(["demo", "--speed", "8", "--nodes", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "3 succeeded, 1 failed" in out
+    assert "NOT SEEN: 3 pods that are ready" in out
+    assert "in service" not in out
+    assert left_behind() == before
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_set_that_is_recreated_instead_is_not_called_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = demo_set.set_body
+
+    def recreated(*args: Any, **named: Any) -> Any:
+        body = real(*args, **named)
+        body["spec"]["updateStrategy"]["rollingUpdate"]["podUpdatePolicy"] = "ReCreate"
+        return body
+
+    monkeypatch.setattr(demo_set, "set_body", recreated)
+    monkeypatch.setattr(demo_show, "PATIENCE", 10.0)
+    assert main(["demo", "--speed", "8", "--nodes", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "NOT SEEN: uid, node and IP" in out
+    assert "is updated in" not in out
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_manager_that_cannot_start_is_an_error_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,13 +274,14 @@ def test_a_manager_that_cannot_start_is_an_error_and_leaves_nothing(
 def test_a_number_that_is_wrong_ends_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = demo_script.demo_counts.figures
+    real = demo_script.demo_counts.job_figures
 
-    def strict(*args: Any, **named: Any) -> Any:
-        return real(*args, **{**named, "nodes": named["nodes"] + 1})
+    def strict(calls: Any, job: Any) -> Any:
+        return real(calls, demo_script.demo_counts.Job(job.nodes + 1, job.running))
 
-    monkeypatch.setattr(demo_script.demo_counts, "figures", strict)
+    monkeypatch.setattr(demo_script.demo_counts, "job_figures", strict)
+    monkeypatch.setattr(demo_show, "PATIENCE", 10.0)
     assert main(["demo", "--speed", "8", "--nodes", "3"]) == 1
     out = capsys.readouterr().out
-    assert re.search(r"^pods created +4 +5 .* WRONG$", out, re.MULTILINE)
+    assert re.search(r"^ +pods created +4 +5 .* WRONG$", out, re.MULTILINE)
     assert "NOT as it should be" in out

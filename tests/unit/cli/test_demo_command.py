@@ -8,7 +8,10 @@ import sys
 import pytest
 
 from kruise.apis.broadcastjob_rules import default_broadcastjob, validate_broadcastjob
-from kruise.cli.demo_script import job_body
+from kruise.apis.statefulset_rules import default_statefulset
+from kruise.apis.statefulset_validation import validate_statefulset
+from kruise.cli.demo_job import job_body
+from kruise.cli.demo_set import set_body
 from kruise.cli.demo_stage import DEFINITIONS
 from kruise.cli.main import main
 from kruise.simulator.embedded import read_definitions
@@ -51,3 +54,11 @@ def test_the_job_of_the_demo_is_valid() -> None:
     in_cluster = {**body, "metadata": {**body["metadata"], "namespace": "default"}}
     assert not validate_broadcastjob(default_broadcastjob(in_cluster))
     assert body["spec"]["template"]["metadata"]["annotations"] == {"sim.kruise.io/run-seconds": "4"}
+
+
+def test_the_set_of_the_demo_is_valid() -> None:
+    body = set_body("web", replicas=5, speed=4.0)
+    in_cluster = {**body, "metadata": {**body["metadata"], "namespace": "default"}}
+    assert not validate_statefulset(default_statefulset(in_cluster))
+    told = body["spec"]["template"]["metadata"]["annotations"]
+    assert told == {"sim.kruise.io/start-seconds": "0.15", "sim.kruise.io/ready-seconds": "0.3"}

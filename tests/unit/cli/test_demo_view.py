@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from kruise.cli.demo_picture import Picture, PodSeen
-from kruise.cli.demo_view import PlainView, TableView, make_view
+from kruise.cli.demo_picture import Picture, PodSeen, sheet
+from kruise.cli.demo_view import PlainView, Sheet, TableView, make_view
 
 
 class Terminal(io.StringIO):
@@ -19,12 +19,14 @@ class Terminal(io.StringIO):
 XTERM = {"TERM": "xterm-256color"}
 
 
-def picture(nodes: int = 3) -> Picture:
+def picture(nodes: int = 3) -> Sheet:
     found = Picture("sweep", nodes={f"node-{n}": True for n in range(nodes)})
     found.pods["1"] = PodSeen("sweep-a", "node-0", "Failed", 3)
     found.pods["2"] = PodSeen("sweep-b", "node-1", "Running")
+    if nodes > 3:
+        found.pods["3"] = PodSeen("sweep-c", f"node-{nodes - 1}", "Running")
     found.status = {"phase": "running", "desired": nodes, "active": 1, "failed": 1}
-    return found
+    return sheet(found)
 
 
 def test_a_stream_that_is_no_terminal_gets_plain_lines() -> None:
@@ -72,9 +74,7 @@ def test_of_many_nodes_the_interesting_ones_are_in_the_table(monkeypatch: pytest
     monkeypatch.setenv("TERM", "xterm-256color")
     out = Terminal()
     view = make_view(out, env=XTERM)
-    many = picture(40)
-    many.pods["3"] = PodSeen("sweep-c", "node-39", "Running")
-    view.draw(many)
+    view.draw(picture(40))
     text = out.getvalue()
     view.close()
     assert "node-39" in text
@@ -95,3 +95,17 @@ def test_no_color_takes_the_colours(monkeypatch: pytest.MonkeyPatch) -> None:
         view.close()
         seen.append(colour in out.getvalue())
     assert seen == [True, False]
+
+
+def test_a_table_can_be_taken_away_and_another_one_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = Terminal()
+    view = make_view(out, env=XTERM)
+    view.draw(picture())
+    view.draw(None)
+    view.say("between")
+    view.draw(Sheet("StatefulSet web: Updating", ("ORDINAL", "STATE"), (("0", "Available"),)))
+    text = out.getvalue()
+    view.close()
+    assert text.index("BroadcastJob") < text.index("between") < text.index("StatefulSet web: Updating")
+    assert out.getvalue().count("\x1b[?25l") == out.getvalue().count("\x1b[?25h"), "the cursor is given back"
