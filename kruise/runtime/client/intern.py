@@ -1,7 +1,7 @@
 """Share strings that repeat in thousands of objects.
 
 Purpose: five thousand pods of one job have the same namespace, node names, images, owner and label keys. One string for
-all of them instead of one each takes a pod from 5.1 to 1.8 KB.
+all of them instead of one each takes a pod from 8.9 to 3.0 KB.
 
 Guarantees:
 
