@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from kruise.apis.core import ContainerStatus, Pod
+from kruise.apis.core import Container, ContainerStatus, Pod
 from kruise.apis.statefulset import LABEL_REVISION
 from kruise.controllers.common.lifecycle import State, state_of
 from kruise.controllers.common.readiness import READY, condition_of
@@ -112,6 +112,11 @@ def _waiting(pod: Pod) -> Iterator[ContainerStatus]:
             yield status
 
 
+def _containers(pod: Pod) -> Iterator[Container]:
+    yield from pod.spec.init_containers
+    yield from pod.spec.containers
+
+
 def stuck_reason(pod: Pod) -> Reason | None:
     """Return why the pod does not get on by itself; ``None`` when it starts, runs or is gone."""
     for status in _waiting(pod):
@@ -129,7 +134,9 @@ def waiting_text(pod: Pod) -> str:
         waiting = status.state.waiting
         assert waiting is not None
         said = f": {waiting.message}" if waiting.message else ""
-        return f"container {status.name} ({status.image}) is waiting: {waiting.reason}{said}"
+        # Not the image of the status: until there is another run, a kubelet shows that of the one before.
+        image = next((c.image for c in _containers(pod) if c.name == status.name), status.image)
+        return f"container {status.name} ({image}) is waiting: {waiting.reason}{said}"
     scheduled = condition_of(pod, "PodScheduled")
     if scheduled is not None and scheduled.status == "False":
         return scheduled.message or scheduled.reason
