@@ -25,6 +25,7 @@ from prometheus_client import Counter
 from kruise.apis.core import CLAIMS, PODS, REVISIONS, STORAGE_CLASSES, Claim, ControllerRevision, Pod, StorageClass
 from kruise.apis.selectors import Selector
 from kruise.apis.statefulset import StatefulSet
+from kruise.apis.statefulset_rules import effective
 from kruise.controllers.common.revisions import Chosen
 from kruise.controllers.statefulset.claiming import Claiming, decide
 from kruise.controllers.statefulset.claims import ClaimTemplateError, claim_templates
@@ -122,6 +123,7 @@ class Sight:
         live: Live | None = None,
     ) -> Look:
         """Return the view of *sts* as it is now, and the pods that change hands."""
+        sts = effective(sts)  # no webhook may have filled in what nobody said (1.4)
         if live is not None:
             return _whole(sts, selector, chosen, settings, live.pods, live.claims, live.classes)
         if memory.generation != sts.metadata.generation or memory.view is None:

@@ -115,11 +115,13 @@ async def test_rule_1_a_claim_that_changed_meanwhile_is_left_alone(world: World)
 
 
 async def test_9_3_a_claim_grows(world: World) -> None:
-    await world.create(a_set(claim_template()))
+    storage = {"metadata": {"name": "fast"}, "provisioner": "example.com/disk", "allowVolumeExpansion": True}
+    world.server.create("storageclasses.storage.k8s.io", storage)
+    await world.create(a_set(claim_template(storageClassName="fast")))
     world.server.patch(
         "persistentvolumeclaims", CLAIM.name, {"status": {"phase": "Bound"}}, namespace="ns", subresource="status"
     )
-    sts = a_set(claim_template(size="20Gi"))
+    sts = a_set(claim_template(size="20Gi", storageClassName="fast"))
     (template,) = claim_templates(sts)
     claim = await world.client.live.get(CLAIMS, CLAIM)
     patch = resize_patch(sts, template, claim)
