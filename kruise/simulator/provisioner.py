@@ -305,8 +305,9 @@ class Provisioner:
         )
         good = True
         for action in actions:
-            if action not in self._done:
-                good = await self._do(action) and good
+            # What was done a moment ago may be due again, for another claim of the same name: it is looked at later.
+            done = action not in self._done and await self._do(action)
+            good = good and done
         return good
 
     async def _do(self, action: Action) -> bool:

@@ -73,7 +73,7 @@ class InPlace:
         if foreign:
             self._report("S4", commit, f"the conditions {sorted(foreign)} are not ours to write")
         if changed:
-            if reading.gated(old) and _needs_gate(old, changed) and _gate(old) != "False":
+            if reading.gated(old) and _needs_gate(old, new, changed) and _gate(old) != "False":
                 self._report("S4", commit, f"the spec is changed while the gate is {_gate(old) or 'absent'}")
             _, names = self._begun.setdefault(commit.uid, (old, set()))
             names.update(name for name, _ in changed)
@@ -108,17 +108,22 @@ def _gate(pod: Body) -> str:
     return str(reading.condition(pod, GATE).get("status") or "")
 
 
-def _needs_gate(pod: Body, changed: list[tuple[str, str]]) -> bool:
+def _needs_gate(old: Body, new: Body, changed: list[tuple[str, str]]) -> bool:
     """Tell whether the unready step is due: not for resources alone that need no restart (7.3)."""
     if any(kind == "image" for _, kind in changed):
         return True
-    names = {name for name, _ in changed}
+    after = reading.containers(new)
     return any(
         rule.get("restartPolicy") == "RestartContainer"
-        for name, container in reading.containers(pod).items()
-        if name in names
+        and _amounts(container, rule.get("resourceName")) != _amounts(after[name], rule.get("resourceName"))
+        for name, container in reading.containers(old).items()
+        if name in {name for name, _ in changed}
         for rule in container.get("resizePolicy") or ()
     )
+
+
+def _amounts(container: Body, resource: Any) -> list[Any]:
+    return [kind.get(resource) for kind in reading.resources_of(container)]
 
 
 def _stripped(pod: Body) -> Any:

@@ -185,7 +185,8 @@ class Order:
         now = commit.time
         lately = owner.revisions(now, self._slack)
         if any(reading.unordered(state) for state in states):
-            updated = sum(1 for j, p in owner.pods.items() if j != ordinal and reading.label(p, REVISION) in lately)
+            others = [reading.label(pod, REVISION) for j, pod in owner.pods.items() if j != ordinal]
+            updated = min(others.count(name) for name in lately)
             room = max(reading.replicas(state) - reading.partition(state) for state in states)
             if updated + 1 > room:
                 self._report("S3", commit, f"{updated} pods are updated, and the partition leaves room for {room}")

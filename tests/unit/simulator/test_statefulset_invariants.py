@@ -558,10 +558,14 @@ def test_s4_rejects_a_foreign_condition_and_a_changed_command():
 
 
 def test_s4_accepts_resources_without_the_gate_unless_they_restart_the_container():
-    for policy, found in (("NotRequired", []), ("RestartContainer", ["S4"])):
+    for resource, policy, found in (
+        ("cpu", "NotRequired", []),
+        ("cpu", "RestartContainer", ["S4"]),
+        ("memory", "RestartContainer", []),
+    ):
         history = History(gated=True, rolling=IN_PLACE)
         pod = history.pod(2)
-        pod["spec"]["containers"][0]["resizePolicy"] = [{"resourceName": "cpu", "restartPolicy": policy}]
+        pod["spec"]["containers"][0]["resizePolicy"] = [{"resourceName": resource, "restartPolicy": policy}]
         history.put("pods", pod, actor="user")
         pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
         history.put("pods", pod)
