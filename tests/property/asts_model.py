@@ -282,9 +282,19 @@ class SetWorld:
         if body != self.pods[ordinal]:
             self.put(ordinal, body)
 
+    def collect_garbage(self) -> None:
+        """The garbage collector takes the claims whose pod is gone."""
+        uids = {body["metadata"]["uid"] for body in self.pods.values()}
+        for name, claim in list(self.claims.items()):
+            owners = claim["metadata"].get("ownerReferences") or []
+            if owners and not any(owner["uid"] in uids for owner in owners):
+                del self.claims[name]
+                self.view.set_claim(Key("ns", name), None)
+
     def settle_nodes(self) -> None:
-        """Everything that kubelets and users owe happens."""
+        """Everything that kubelets, users and the garbage collector owe happens."""
         self.tick(30)
+        self.collect_garbage()
         for ordinal in sorted(self.pods):
             self.unreadable.discard(ordinal)
             if "deletionTimestamp" in self.pods[ordinal]["metadata"]:

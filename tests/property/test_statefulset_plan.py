@@ -42,7 +42,7 @@ def sets(draw: st.DrawFn) -> SetWorld:
     if parallel and draw(st.booleans()):
         rolling["unorderedUpdate"] = {"priorityStrategy": {"orderPriority": [{"orderedKey": "order"}]}}
     spec: dict[str, Any] = {
-        "replicas": draw(st.integers(0, MAX_REPLICAS)),
+        "replicas": draw(st.integers(2, MAX_REPLICAS)),
         "podManagementPolicy": "Parallel" if parallel else "OrderedReady",
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling},
     }
@@ -52,10 +52,23 @@ def sets(draw: st.DrawFn) -> SetWorld:
         spec["lifecycle"] = HOOKS
     if draw(st.booleans()):
         spec["persistentVolumeClaimRetentionPolicy"] = {"whenScaled": "Delete", "whenDeleted": "Retain"}
-    return SetWorld(gated=draw(st.booleans()), claims=draw(st.booleans()), **spec)
+    world = SetWorld(gated=draw(st.booleans()), claims=draw(st.booleans()), **spec)
+    if draw(st.integers(0, 4)):
+        grow(world)
+        if draw(st.booleans()):
+            world.set_image("two")
+    return world
+
+
+def grow(world: SetWorld) -> None:
+    """Let the set come to be, undisturbed."""
+    for _ in range(4 * MAX_REPLICAS):
+        world.once()
+        world.settle_nodes()
 
 
 EVENTS = st.one_of(
+    st.just(("pass",)),
     st.just(("pass",)),
     st.just(("pass",)),
     st.just(("nodes",)),
@@ -125,8 +138,8 @@ def on_pod(world: SetWorld, kind: str, at: int, event: tuple[Any, ...]) -> None:
             world.label(at, "order", event[2])
 
 
-histories = given(world=sets(), events=st.lists(EVENTS, max_size=25))
-RUNS = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+histories = given(world=sets(), events=st.lists(EVENTS, min_size=8, max_size=30))
+RUNS = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def disrupted(world: SetWorld, planned: Plan) -> dict[int, Why]:
