@@ -43,6 +43,8 @@ START: Final = 1_800_000_000.0
 HOOK: Final = "example.com/hold"
 BAD: Final = "bad"
 """A container with this word in its image never becomes ready."""
+OTHER: Final = "other"
+"""An image that begins with this word comes with arguments, so no update to it or from it is possible in place."""
 _REVISION: Final = "controller-revision-hash"
 
 
@@ -51,7 +53,10 @@ def revision_name(image: str) -> str:
 
 
 def revision(image: str, number: int, *, gated: bool, labels: JSON | None = None) -> Revision:
-    spec: JSON = {"containers": [{"name": "main", "image": image}]}
+    container: JSON = {"name": "main", "image": image}
+    if image.startswith(OTHER):
+        container["args"] = [image]
+    spec: JSON = {"containers": [container]}
     if gated:
         spec["readinessGates"] = [{"conditionType": "InPlaceUpdateReady"}]
     template = {"$patch": "replace", "metadata": {"labels": {"app": NAME, **(labels or {})}}, "spec": spec}
