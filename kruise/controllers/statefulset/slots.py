@@ -18,6 +18,7 @@ from kruise.apis.core import Claim, Pod
 from kruise.apis.statefulset import LABEL_SPECIFIED_DELETE, Lifecycle
 from kruise.controllers.common.inplace.complete import completion
 from kruise.controllers.common.lifecycle import State, holding_hook, hooked, released, state_of
+from kruise.controllers.common.readiness import FALSE, IN_PLACE_GATE, STARTED, condition_of
 from kruise.controllers.statefulset.claims import NO_CLAIMS, PodClaims, retention_patch
 from kruise.controllers.statefulset.frame import Frame
 from kruise.controllers.statefulset.order import Rank, counts_as_updated
@@ -65,7 +66,7 @@ SPECIFIED_DOWN: Final = 1 << 15
 """To be replaced by the user's word, and down already."""
 SPECIFIED_SERVING: Final = 1 << 16
 RELEASED: Final = 1 << 17
-"""Prepared for an update or a deletion, and held by nobody any more."""
+"""Prepared for an update or a deletion, and held by nobody any more; or out of service for an update that was begun."""
 AHEAD: Final = 1 << 18
 """Updated or on its way out: it uses up the window of an unordered update."""
 CLAIMLESS: Final = 1 << 19
@@ -232,7 +233,7 @@ def _wishes(frame: Frame, slot: Slot, pod: Pod, marks: int, matched: bool) -> in
     found = 0
     if pod.status.phase == "Pending" and any(claim is None for claim in slot.claims.claims):
         found |= CLAIMLESS
-    if released(lifecycle, pod.metadata):
+    if released(lifecycle, pod.metadata) or (marks & OUTDATED and _stands_closed(frame, pod)):
         found |= RELEASED
     if _held(lifecycle, pod, State.PREPARING_DELETE) or marks & FINISHED:
         return found
@@ -243,6 +244,16 @@ def _wishes(frame: Frame, slot: Slot, pod: Pod, marks: int, matched: bool) -> in
     if marks & OUTDATED and not waits_for_claim and not _held(lifecycle, pod, State.PREPARING_UPDATE):
         found |= (OUTDATED_DOWN if down else OUTDATED_SERVING) | (AHEAD_DUE if marks & AHEAD else 0)
     return found
+
+
+def _stands_closed(frame: Frame, pod: Pod) -> bool:
+    """Tell whether the gate was closed for an update whose second write did not come through: it goes on from there.
+
+    Where the order waits for this very pod, opening the gate instead would begin the same update again and again.
+    """
+    closed = condition_of(pod, IN_PLACE_GATE)
+    begun = closed is not None and closed.status == FALSE and closed.reason == STARTED
+    return begun and completion(pod, frame.settings.inplace).done
 
 
 def _held(lifecycle: Lifecycle | None, pod: Pod, state: State) -> bool:
