@@ -35,6 +35,13 @@ class Trouble:
     text: str
     reason: str
     """The word for the event."""
+    note: str = ""
+    """What the event says; the text with the pod's name when it is empty."""
+
+    @property
+    def said(self) -> str:
+        """The text of the event."""
+        return self.note or f"pod {self.name}: {self.text}"
 
 
 @dataclass(slots=True)
@@ -79,9 +86,9 @@ class Draft:
         self.touched.add(slot.ordinal)
         group.append(Chain(slot.ordinal, slot.name, steps))
 
-    def trouble(self, slot: Slot, text: str, reason: str = "FailedUpdate") -> None:
+    def trouble(self, slot: Slot, text: str, reason: str = "FailedUpdate", note: str = "") -> None:
         """Note what a person must see to."""
-        self.troubles.append(Trouble(slot.ordinal, slot.name, text, reason))
+        self.troubles.append(Trouble(slot.ordinal, slot.name, text, reason, note))
 
     def retention(self, slot: Slot) -> list[Step]:
         """Return the steps that give the claims of *slot* the owners that the policy wants."""

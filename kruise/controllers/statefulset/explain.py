@@ -148,8 +148,7 @@ def _present(view: View, slot: Slot, now: float, facts: Facts) -> _Answer:
         return _said(Reason.LIFECYCLE_HOOK_BLOCKED, _hook_text(view, pod, hook))
     trouble = facts.troubles.get(slot.ordinal)
     if trouble is not None:
-        not_possible = view.frame.rolling.pod_update_policy == IN_PLACE_ONLY and slot.has(m.OUTDATED)
-        return _said(Reason.IN_PLACE_NOT_POSSIBLE if not_possible else Reason.INVALID_SPEC, trouble.text)
+        return _said(_trouble_reason(view, trouble), trouble.text)
     refused = _refused(slot.name, facts)
     if refused is not None:
         return refused
@@ -162,6 +161,14 @@ def _present(view: View, slot: Slot, now: float, facts: Facts) -> _Answer:
     if waits[0] is not None:
         return waits
     return _outdated(view, slot, facts) if slot.has(m.OUTDATED) else _said(None)
+
+
+def _trouble_reason(view: View, trouble: Trouble) -> Reason:
+    if trouble.reason == "FailedUpdatePVC":
+        return Reason.VOLUME_RESIZING
+    if trouble.reason == "FailedUpdatePodInPlace" and view.frame.rolling.pod_update_policy == IN_PLACE_ONLY:
+        return Reason.IN_PLACE_NOT_POSSIBLE
+    return Reason.POD_UNREADABLE  # an annotation of an update that nobody can read
 
 
 def _hook_text(view: View, pod: Pod, hook: str) -> str:
@@ -208,7 +215,7 @@ def _not_serving(view: View, slot: Slot, pod: Pod, now: float) -> _Answer:
         return _said(Reason.READINESS_FAILING, _unready_text(pod), _ready_time(pod))
     available, wait = is_available(pod, frame.min_ready, now)
     if not available and wait:
-        return _said(Reason.WAITING_MIN_READY, f"it is ready, and for {wait:.0f} s not for long enough", check=wait)
+        return _said(Reason.WAITING_MIN_READY, f"it is ready, and has to be for {frame.min_ready} s", check=wait)
     if not available:
         return _said(Reason.UPDATING, "its lifecycle state is not Normal yet")
     if frame.resizes and not slot.claims.ready:

@@ -151,7 +151,7 @@ def _events(view: View, draft: Draft) -> tuple[PlannedEvent, ...]:
     by_reason: dict[str, Trouble] = {}
     for one in draft.troubles:
         by_reason.setdefault(one.reason, one)
-    found += [PlannedEvent(_WARNING, reason, f"pod {one.name}: {one.text}") for reason, one in by_reason.items()]
+    found += [PlannedEvent(_WARNING, reason, one.said) for reason, one in by_reason.items()]
     if draft.obstacles:
         first, count = draft.obstacles[0], len(draft.obstacles)
         more = f" (and {count - 1} more pods)" if count > 1 else ""

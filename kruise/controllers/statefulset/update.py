@@ -183,7 +183,8 @@ def _start(draft: Draft, slot: Slot) -> Outcome:
     if flow.delay is not None:
         draft.delays.append(flow.delay)
     if flow.outcome is Outcome.REFUSED:
-        draft.trouble(slot, flow.error, "FailedUpdatePodInPlace")
+        note = f"failed to update pod {slot.name} in-place(revision {frame.update_name}): {flow.error}"
+        draft.trouble(slot, flow.error, "FailedUpdatePodInPlace", note)
     elif flow.writes:
         begun = slot.has(m.RELEASED) or flow.outcome is Outcome.REFRESHED
         why = {Outcome.STARTED: Why.UPDATE, Outcome.PREPARED: Why.PREPARE}.get(flow.outcome, Why.REFRESH)
@@ -200,7 +201,8 @@ def _grow_claims(draft: Draft, slot: Slot) -> bool:
             continue
         problem = expansion_problem(template, claim, draft.view.classes, slot.name)
         if problem:
-            draft.trouble(slot, problem, "FailedUpdatePVC")
+            note = f"failed to update pvc {claim.metadata.name}: {problem}"
+            draft.trouble(slot, problem, "FailedUpdatePVC", note)
             return False
         patch = resize_patch(frame.sts, template, claim)
         if patch is not None:
