@@ -350,6 +350,24 @@ def test_a_failed_pod_costs_a_delete_a_post_and_the_patch_of_the_gate() -> None:
     simulate_sets(scenario)
 
 
+def test_pods_that_fail_at_once_are_replaced_at_a_slower_pace_each_time() -> None:
+    async def scenario(world: SetWorld) -> None:
+        await world.started()
+        world.create_set(replicas=2, annotations={"sim.kruise.io/reject": "OutOfpods"})
+        await world.sleep(60)
+        counts = world.counts()
+        # At once, and then after 1, 2, 4, 8, 16 and 32 seconds.
+        assert 2 * 6 <= counts[CREATE_POD] <= 2 * 8
+        assert "times in a short time" in world.set_condition("FailedCreatePod")["message"]
+        world.edit_set(template={"metadata": {"annotations": {"sim.kruise.io/reject": None}}})
+        begun = world.clock.monotonic()
+        await world.settled()
+        assert world.clock.monotonic() - begun < 10, "a user who repairs it waits for nothing"
+        assert world.set_condition("FailedCreatePod") == {}
+
+    simulate_sets(scenario)
+
+
 # ---- scaling down ----------------------------------------------------------------------------------------------------
 
 

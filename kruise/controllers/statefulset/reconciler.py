@@ -13,6 +13,7 @@ Guarantees:
 * What fails for one pod is raised once, so that it is counted, logged and tried again at once; after that it waits for
   itself alone, because the back-off of the whole set would hold back its other pods (rule 30). A stale decision (a 409)
   is no failure: the event that made it stale begins the next pass.
+* A pod that fails again and again is replaced at a slower pace each time.
 * One malformed set gets one event and one log line that name the field, and stops no other (G8).
 * A set that is being deleted gets its status written and nothing else. What is kept per set goes with the set (G9).
 
@@ -25,13 +26,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from kruise.apis.ordinals import NO_MEMBER
 from kruise.apis.revisiondata import RevisionDataError
 from kruise.apis.selectors import Selector, SelectorError
 from kruise.apis.statefulset import STATEFULSETS, StatefulSet
 from kruise.controllers.common.holds import Holds
 from kruise.controllers.common.pace import StatusPace
 from kruise.controllers.common.reasons import Reason
-from kruise.controllers.statefulset.actions import Failure, PlannedEvent
+from kruise.controllers.common.replacements import Replacement, Replacements
+from kruise.controllers.statefulset.actions import Chain, CreatePod, DeletePod, Failure, PlannedEvent, Why
 from kruise.controllers.statefulset.apply import Applied, apply
 from kruise.controllers.statefulset.claiming import selector_of
 from kruise.controllers.statefulset.custody import Owner, take_and_release
@@ -47,7 +50,7 @@ from kruise.controllers.statefulset.view import View
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock
 from kruise.runtime.controller import After, Done, Result, current
-from kruise.runtime.errors import NotFound, TerminalError
+from kruise.runtime.errors import NotFound, RuntimeFault, TerminalError
 from kruise.runtime.log import get_logger
 from kruise.runtime.manager.recorder import EventSink
 from kruise.runtime.metrics import Metrics
@@ -73,6 +76,8 @@ class _Kept:
     """The pods on which the last attempt failed, by name."""
     failures: dict[str, Failure] = field(default_factory=dict)
     """What failed for them, by name."""
+    replacements: Replacements = field(default_factory=Replacements)
+    """The names whose pods fail again and again."""
     raised: bool = False
     """The last pass ended in the error of single pods."""
     generation: int = 0
@@ -143,6 +148,7 @@ class StatefulSetReconciler:
         kept = self._kept.setdefault(sts.uid, _Kept())
         if kept.generation != sts.metadata.generation:
             kept.holds.clear()  # the user may have repaired what failed (QUE4)
+            kept.replacements.clear()
             kept.generation = sts.metadata.generation
         settings = await self._settings_now()
         classes = settings.auto_resize_claims
@@ -193,8 +199,9 @@ class StatefulSetReconciler:
     # One pass.
 
     async def _pass(self, sts: StatefulSet, kept: _Kept, view: View, choice: Choice) -> Result:
-        now = self._clock.now()
-        waiting = kept.holds.waiting(self._clock.monotonic())
+        now, moment = self._clock.now(), self._clock.monotonic()
+        failing = kept.replacements.waiting(moment)
+        waiting = kept.holds.waiting(moment) | dict.fromkeys(failing, True)
         planned = plan(view, now, holds=waiting)
         done = await apply(self._client, sts, planned)
         self._hold(kept, planned, done, waiting)
@@ -205,9 +212,11 @@ class StatefulSetReconciler:
             errors += await self._history.truncate(choice, view.live_revisions(), sts.spec.revision_history_limit)
         new = {failure.chain.name for failure in done.failures}
         earlier = [failure for name, failure in kept.failures.items() if name not in new]
+        earlier += [_withheld(name, one) for name, one in failing.items() if name not in new]
         settled = settle(view, planned, done.results(earlier), now)
         raising = bool(errors) and not kept.raised
-        waits = [settled.next_check, kept.holds.next_due(self._clock.monotonic())]
+        moment = self._clock.monotonic()
+        waits = [settled.next_check, kept.holds.next_due(moment), kept.replacements.next_due(moment)]
         waits.append(await self._write_status(sts, settled, at_once=raising))
         due = min((max(SOON, w) for w in waits if w is not None), default=None)
         kept.raised = raising
@@ -227,6 +236,9 @@ class StatefulSetReconciler:
             name = failure.chain.name
             kept.holds.failed(name, name, failure.error, moment)
             kept.failures[name] = failure
+        for chain, step in done.done:
+            if isinstance(step, DeletePod) and step.why is Why.FAILED:
+                kept.replacements.failed(chain.name, moment)
         if len(kept.holds):
             # What may be tried again and was not planned is not wanted any more; what was tried and did not fail is
             # done. A creation that was planned behind one that failed was not tried.
@@ -306,3 +318,14 @@ class StatefulSetReconciler:
         """Return of how many sets something is kept: never more than there are (G9)."""
         tables = (self._kept, self._uids, self._pace, self._refused, self._bad, self.observer)
         return max(len(table) for table in tables)
+
+
+class PodFailsError(RuntimeFault):
+    """The pods of a name fail again and again: the next one is not made at once."""
+
+
+def _withheld(name: str, one: Replacement) -> Failure:
+    """Return the reason why a failing pod is not made yet, in the form in which a status tells it."""
+    text = f"pod {name} failed {one.failures} times in a short time; the pause before the next one grows each time"
+    step = CreatePod(name, "", dict)
+    return Failure(Chain(NO_MEMBER, name, (step,)), step, PodFailsError(text))
