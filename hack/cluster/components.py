@@ -47,15 +47,16 @@ class Options:
     node_monitor_grace: str = "50s"
     """After this a node whose Lease is not renewed is NotReady: Kubernetes' own value. 10s for tests of node loss."""
     audit: bool = True
-    """Keep an audit log: bodies for writes of our kinds and of pods, metadata for all other requests."""
+    """Keep an audit log: bodies for writes of our kinds and of what we make, metadata for all other requests."""
     controllers: str = "*"
     """Which controllers the controller manager runs."""
     without: tuple[str, ...] = ()
     """Components that are not started, such as ``kube-scheduler``."""
 
 
-# Writes of our kinds and of pods, subresources included, with both bodies: a write that changes nothing shows, because
-# its answer has the resourceVersion that the object had before. Everything else, Leases included, is only counted.
+# Writes of our kinds, of pods, claims and revisions, subresources included, with both bodies: a write that changes
+# nothing shows, because its answer has the resourceVersion that the object had before. Everything else, Leases
+# included, is only counted.
 AUDIT_POLICY: Final = """\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -66,7 +67,9 @@ rules:
   resources:
   - group: apps.kruise.io
   - group: ""
-    resources: [pods, "pods/*"]
+    resources: [pods, "pods/*", persistentvolumeclaims]
+  - group: apps
+    resources: [controllerrevisions]
 - level: Metadata
 """
 

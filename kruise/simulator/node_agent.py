@@ -100,9 +100,12 @@ class NodeAgent:
         metrics: Metrics,
         shape: NodeShape | None = None,
         lease_seconds: int = 40,
+        reaction: float = 0.0,
     ) -> None:
         self._rest = rest.named("kubelets", windowed=False)
         self._clock = clock
+        self._reaction = reaction
+        """Seconds from the news of a change to the kubelet's answer; a real one is never at once."""
         self.cache = Cache(rest.named("nodes"), clock=clock, rng=rng, metrics=metrics)
         self.keeper = NodeKeeper(rest, clock=clock, shape=shape or NodeShape(), lease_seconds=lease_seconds)
         self.counts = Counts()
@@ -178,7 +181,10 @@ class NodeAgent:
         node = self.keeper.nodes.get(pod.node)
         if node is not None:
             node.pods[key] = None
-            self._enqueue(key)
+            if self._reaction:
+                self._wake(key, min(record.due, self._clock.monotonic() + self._reaction))
+            else:
+                self._enqueue(key)
 
     def _reconsider(self, node: NodeRecord) -> None:
         for key in node.pods:

@@ -52,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--pods", default="250", help="pods that a node takes (default: 250)")
     made.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="label of every node")
     made.add_argument("--lease-seconds", type=int, default=40, help="renewed every quarter of this (default: 40)")
+    made.add_argument(
+        "--reaction-seconds",
+        type=float,
+        default=0.02,
+        help="from the news of a change of a pod to the kubelet's answer (default: 0.02)",
+    )
     made.add_argument("--rules", type=Path, help="a JSON list of rules; see docs/simulated-nodes.md")
     made.add_argument("--control", metavar="ADDRESS", help="control API: 127.0.0.1:PORT or unix:PATH (default: none)")
     made.add_argument("--no-provisioner", action="store_true", help="leave PersistentVolumeClaims alone")
@@ -96,6 +102,8 @@ async def run(args: argparse.Namespace, stop: asyncio.Event) -> None:
         raise ConfigError(f"--nodes={args.nodes}: must not be negative")
     if args.lease_seconds < 1:
         raise ConfigError(f"--lease-seconds={args.lease_seconds}: must be 1 at least")
+    if not 0 <= args.reaction_seconds <= 10:
+        raise ConfigError(f"--reaction-seconds={args.reaction_seconds}: must be from 0 to 10")
     address = parse_address(args.control) if args.control else None
     clock, rng, metrics = SystemClock(), system_random(), Metrics()
     config = await load_config(clock, kubeconfig=args.kubeconfig, context=args.context)
@@ -103,7 +111,13 @@ async def run(args: argparse.Namespace, stop: asyncio.Event) -> None:
         transport = await stack.enter_async_context(HttpTransport(config, clock=clock, metrics=metrics))
         rest = Rest(transport, clock=clock, rng=rng, metrics=metrics, host=transport.host, user_agent=USER_AGENT)
         agent = NodeAgent(
-            rest, clock=clock, rng=rng, metrics=metrics, shape=shape_of(args), lease_seconds=args.lease_seconds
+            rest,
+            clock=clock,
+            rng=rng,
+            metrics=metrics,
+            shape=shape_of(args),
+            lease_seconds=args.lease_seconds,
+            reaction=args.reaction_seconds,
         )
         agent.set_rules(read_rules(args.rules))
         if address is not None:

@@ -55,8 +55,8 @@ def updated(observer: Observer) -> int:
 
 def finished(world: World, watched: Watched, mark: int, before: dict[str, object]) -> Counter[str]:
     """Wait for the end of the rollout; check that nothing was written twice; return the writes."""
-    observer = watched.observer
-    observer.until(lambda: rolled_out(observer.set("web")), 300.0, "the rollout ends")
+    observer, asked = watched.observer, world.set("web")
+    observer.until(lambda: rolled_out(observer.set("web"), asked), 300.0, "the rollout ends")
     assert {pod["metadata"]["name"]: identity(pod) for pod in observer.set_pods("web")} == before
     for pod in observer.set_pods("web"):
         main = next(s for s in pod["status"]["containerStatuses"] if s["name"] == "main")

@@ -160,8 +160,8 @@ def test_a_bad_image_stops_at_the_budget_says_why_and_the_next_template_repairs_
     time.sleep(3.0)
     assert len(waiting()) == 3, "it stops at the budget"
     assert status(observer.set("web"))["readyReplicas"] == 7
-    world.patch_set("web", image_patch("registry.example.com/app:v3"))
-    observer.until(lambda: rolled_out(observer.set("web")), 90.0, "the next template repairs it")
+    asked = world.patch_set("web", image_patch("registry.example.com/app:v3"))
+    observer.until(lambda: rolled_out(observer.set("web"), asked), 90.0, "the next template repairs it")
     code, text = kruise_status(world, "asts/web")
     assert code == 0, text
 
@@ -185,8 +185,8 @@ def test_partition_pause_and_a_probe_that_never_passes_say_why(
     world.patch_set("web", [*image_patch("sim.kruise.io/never-ready:v1")])
     world.patch_set("web", rolling)
     stuck(world, watched, "web", "ReadinessFailing")
-    world.patch_set("web", image_patch("registry.example.com/app:v4"))
-    observer.until(lambda: rolled_out(observer.set("web")), 90.0, "the next template repairs it")
+    asked = world.patch_set("web", image_patch("registry.example.com/app:v4"))
+    observer.until(lambda: rolled_out(observer.set("web"), asked), 90.0, "the next template repairs it")
 
 
 @pytest.mark.timeout(300)

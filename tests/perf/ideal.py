@@ -23,17 +23,19 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from kruise.apis.core import CLAIMS, PODS, Pod
+from kruise.controllers.common.readiness import Edit
 from kruise.runtime.cache.cache import Cache
 from kruise.runtime.client.client import Client, PatchKind
 from kruise.runtime.client.http import HttpTransport
 from kruise.runtime.client.kubeconfig import load_config
 from kruise.runtime.client.rest import Rest
 from kruise.runtime.client.window import WriteWindow
-from kruise.runtime.clock import Clock, SystemClock, format_time, system_random
+from kruise.runtime.clock import Clock, SystemClock, system_random
+from kruise.runtime.errors import Conflict
 from kruise.runtime.log import configure
 from kruise.runtime.manager.process import loop_factory
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.objects import ObjectMeta, PartialObject, Unreadable
+from kruise.runtime.objects import ObjectMeta, PartialObject, Unreadable, version_at_least
 
 GATE: Final = "InPlaceUpdateReady"
 NAMESPACE: Final = "default"
@@ -150,12 +152,20 @@ class Driver:
         await self._pods.pod(name, lambda p: p.uid == made.uid and _is(p, "Ready"))
 
     async def _gate(self, pod: Pod, on: bool) -> ObjectMeta:
-        """Set the gate; a version that moved meanwhile is looked at again, as a controller does."""
-        stamp = format_time(self._clock.now())
-        conditions = [{"type": GATE, "status": str(on), "lastTransitionTime": stamp}]
-        if not on:
-            conditions.append({"type": "Ready", "status": "False", "lastTransitionTime": stamp})
-        return await self._patch(pod, {"status": {"conditions": conditions}}, "status")
+        """Set the gate; when the kubelet was faster, look at what it wrote and do it again, as a controller does."""
+        while True:
+            edit = Edit(pod, self._clock.now())
+            if on:
+                edit.in_place_ready()
+            else:
+                edit.in_place_not_ready()
+            try:
+                return await self._patch(pod, {"status": {"conditions": edit.body()}}, "status")
+            except Conflict:
+                pod = await self._newer(pod.metadata)
+
+    async def _newer(self, seen: ObjectMeta) -> Pod:
+        return await self._pods.pod(seen.name, lambda p: p.resource_version != seen.resource_version)
 
     async def _patch(self, pod: Pod | PartialObject, patch: Body, subresource: str = "") -> ObjectMeta:
         done = await self._client.patch(PODS, pod, patch, kind=PatchKind.STRATEGIC, subresource=subresource)
@@ -167,7 +177,14 @@ class Driver:
         answer = await self._gate(pod, False) if self._args.gated else pod.metadata
         meta = {"annotations": {"updated": image}}
         patch = {"metadata": meta, "spec": {"containers": [{"name": "main", "image": image}]}}
-        await self._patch(PartialObject(metadata=answer), patch)
+        try:
+            await self._patch(PartialObject(metadata=answer), patch)
+        except Conflict:
+            # Between the two writes the kubelet wrote: what is newer than the first answer comes with the watch.
+            pod = await self._pods.pod(
+                name, lambda p: not version_at_least(answer.resource_version, p.resource_version)
+            )
+            await self._patch(pod, patch)
 
         def restarted(p: Pod) -> bool:
             return any(s.image == image and s.ready for s in p.status.container_statuses)
@@ -195,7 +212,7 @@ async def main(args: argparse.Namespace) -> None:
     config = await load_config(clock, kubeconfig=args.kubeconfig, context=None)
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(HttpTransport(config, clock=clock, metrics=metrics))
-        window = WriteWindow(clock=clock, metrics=metrics)
+        window = WriteWindow(clock)
         rest = Rest(transport, clock=clock, rng=rng, metrics=metrics, user_agent="ideal", window=window)
         cache = Cache(rest, clock=clock, rng=rng, metrics=metrics, namespaces=(NAMESPACE,))
         informer = cache.watch(PODS, label_selector=f"app={APP}")

@@ -135,6 +135,31 @@ def tally(entries: Iterable[Entry]) -> Counter[str]:
     return Counter(f"{entry.what} {entry.code}" for entry in entries)
 
 
+def own_conflicts(log: AuditLog, since: int, *, agent: str = USER_AGENT) -> list[str]:
+    """Return our writes that were refused because of a version that we had written ourselves (performance 2.5)."""
+    versions: dict[tuple[str, str, str], list[tuple[int, bool]]] = {}
+    refused: list[tuple[tuple[str, str, str], int, Entry]] = []
+    for entry in log.entries("", since=since):
+        if not entry.writes or entry.stage != "ResponseComplete":
+            continue
+        key = (entry.resource, entry.namespace, entry.name)
+        ours = entry.user_agent.startswith(agent)
+        if entry.code < 300 and entry.response is not None:
+            version = (entry.response.get("metadata") or {}).get("resourceVersion")
+            if version:
+                versions.setdefault(key, []).append((int(version), ours))
+        elif entry.code == 409 and ours and entry.verb == "patch":
+            decided = ((entry.request or {}).get("metadata") or {}).get("resourceVersion")
+            if decided:
+                refused.append((key, int(decided), entry))
+    found = []
+    for key, decided, entry in refused:
+        later = sorted(one for one in versions.get(key, ()) if one[0] > decided)
+        if later and later[0][1]:
+            found.append(f"{entry.what} {key[2]} on version {decided}, after our own {later[0][0]}")
+    return found
+
+
 def by_kind(log: AuditLog, since: int, *, agent: str = USER_AGENT) -> Counter[str]:
     """Return how many requests our user agent made, of each kind, watches counted at their begin."""
     found: Counter[str] = Counter()

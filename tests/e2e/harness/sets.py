@@ -78,9 +78,12 @@ def condition(body: Body | None, kind: str) -> Body:
     return next((c for c in status(body).get("conditions") or () if c["type"] == kind), {})
 
 
-def rolled_out(body: Body | None) -> bool:
-    """Tell whether everything is as desired, by what kubectl-kruise's rollout status looks at."""
-    if body is None:
+def rolled_out(body: Body | None, asked: Body | None = None) -> bool:
+    """Tell whether everything is as desired, by what kubectl-kruise's rollout status looks at.
+
+    *asked* is the set as the last change of it was answered: a watch may not show it yet.
+    """
+    if body is None or (asked is not None and body["metadata"]["generation"] < asked["metadata"]["generation"]):
         return False
     now, wanted = status(body), body["spec"]["replicas"]
     counts = ("replicas", "readyReplicas", "updatedReplicas", "updatedReadyReplicas", "availableReplicas")

@@ -247,6 +247,20 @@ def test_a_job_pod_costs_two_status_writes() -> None:
     virtual(body)
 
 
+def test_a_kubelet_answers_no_sooner_than_its_reaction_time_and_forgets_no_other_time() -> None:
+    async def body(w: World) -> None:
+        begun = w.clock.monotonic()
+        w.pod("a", annotations={"sim.kruise.io/run-seconds": "2"}, restartPolicy="Never")
+        await w.phases(a="Running")
+        assert w.clock.monotonic() - begun >= 0.5
+        await w.clock.sleep(1.8)
+        w.server.patch("pods", "a", {"metadata": {"labels": {"x": "y"}}})
+        await w.phases(a="Succeeded")
+        assert w.clock.monotonic() - begun == pytest.approx(2.5, abs=0.1), "the news did not put off its end"
+
+    virtual(body, reaction=0.5)
+
+
 def test_a_deleted_pod_ends_and_is_deleted_by_uid() -> None:
     async def body(w: World) -> None:
         w.pod("a", annotations={"sim.kruise.io/stop-seconds": "3"})
@@ -527,6 +541,7 @@ def test_addresses_of_the_control_api() -> None:
         (["--control=0.0.0.0:1"], "--control"),
         (["--nodes=-1"], "--nodes"),
         (["--lease-seconds=0"], "--lease-seconds"),
+        (["--reaction-seconds=-1"], "--reaction-seconds"),
         (["--log-level=loud"], "--log-level"),
     ],
 )
