@@ -195,8 +195,9 @@ class Edit:
             "status": FALSE,
             "reason": GATES_NOT_READY,
             "message": ", ".join(causes),
-            # The kubelet sets the time when it agrees.
-            "lastTransitionTime": None,
+            # Upstream leaves the time out, and the kubelet writes once more to set it: a write that comes between the
+            # two of an update in place, and makes the second one stale.
+            "lastTransitionTime": self._stamp,
         }
 
     def _cause(self, gate: str) -> str:
