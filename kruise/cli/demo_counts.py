@@ -122,13 +122,14 @@ def manager_figures(calls: Iterable[Call], *, pods: int, alive: float, reconcile
     writes = [c for c in calls if c.actor.startswith(USER_AGENT) and c.writes and not c.dry_run]
     ours = sum(map(_Versions(writes).missed_own, writes))
     others = sum(c.code == 409 for c in writes) - ours
+    good = sum(c.resource == "pods" and c.code < 300 for c in writes)
     leases = sum(c.resource == LEASE for c in writes)
     events = sum(c.resource in _EVENTS for c in writes)
     budget = 2.0 + 0.01 * pods
     group = "the manager"
     return [
         _exact(group, "conflicts of its own making", ours, 0),
-        _most(group, "refused: a node wrote first", others, pods, "decided again on what it wrote"),
+        _most(group, "refused: a node wrote first", others, good, "decided again on what it wrote"),
         _exact(group, "other refused writes", sum(c.code >= 300 and c.code != 409 for c in writes), 0),
         _exact(group, "writes that changed nothing", sum(c.changed is False for c in writes), 0),
         _at_most(group, "lease writes", leases, 4 + math.ceil(alive / 2), "one in 2 s"),

@@ -37,6 +37,9 @@ NAMES: Final = ("asts", "statefulset.apps.kruise.io", "statefulsets.apps.kruise.
 AMBIGUOUS: Final = ("sts", "statefulset", "statefulsets")
 """What kubectl takes for the kind of Kubernetes itself."""
 _SHOWN: Final = 20
+_CONDITIONS: Final = (
+    "Available", "Progressing", "Ready", FAILED_CREATE_POD, FAILED_UPDATE_POD, "Stalled", "Degraded"
+)  # fmt: skip
 _WAITING: Final = frozenset(
     (
         Reason.MAX_UNAVAILABLE_REACHED,
@@ -145,18 +148,25 @@ def as_table(seen: Seen) -> str:
         if rest:
             counts = ", ".join(f"{count} {reason}" for reason, count in rest.most_common())
             lines.append(f"... and {len(found) - _SHOWN} more pods ({counts}); -o json has them all")
+        lines += ["", *_remedies(found)]
     return "\n".join(lines)
 
 
-_HEADER: Final = ("POD", "NODE", "REVISION", "STATE", "REASON", "EVIDENCE", "NEXT CHECK", "UNBLOCKED BY")
+def _remedies(rows: list[PodRow]) -> list[str]:
+    """Return what would unblock each reason, in the order in which they appear."""
+    found = {row.reason: row.decision.unblocked_by for row in rows if row.decision is not None}
+    return [f"{reason}: unblocked by {what}" for reason, what in found.items() if what]
+
+
+_HEADER: Final = ("ORDINAL", "POD", "NODE", "REVISION", "STATE", "REASON", "NEXT CHECK", "EVIDENCE")
 
 
 def _row(row: PodRow, now: float) -> tuple[str, ...]:
     decision = row.decision
     assert decision is not None
-    check = _check(decision, now) or "-"
     where = row.node or "-", row.revision or "-"
-    return row.pod, *where, row.state, row.reason, decision.evidence or "-", check, decision.unblocked_by or "-"
+    check = _check(decision, now) or "-"
+    return str(row.ordinal), row.pod, *where, row.state, row.reason, check, decision.evidence or "-"
 
 
 def _verdict(seen: Seen) -> str:
@@ -206,8 +216,12 @@ def _users(view: View) -> str:
 
 
 def _conditions(sts: StatefulSet) -> list[str]:
-    shown = ("Available", "Progressing", "Ready", FAILED_CREATE_POD, FAILED_UPDATE_POD, "Stalled", "Degraded")
-    return [f"{c.type}={c.status} {c.reason}: {c.message}" for c in sts.status.conditions if c.type in shown]
+    """Return the conditions, those that say the same in one line."""
+    words: dict[tuple[str, str], list[str]] = {}
+    for one in sts.status.conditions:
+        if one.type in _CONDITIONS:
+            words.setdefault((one.reason, one.message), []).append(f"{one.type}={one.status}")
+    return [f"{' '.join(types)} {reason}: {message}" for (reason, message), types in words.items()]
 
 
 def _wrong_document(wrong: Wrong) -> dict[str, Any]:

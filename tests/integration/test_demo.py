@@ -35,6 +35,7 @@ VARIES = (
     (re.compile(r"^ *\d+\.\d s  ", re.MULTILINE), "T s  "),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"sweep-[a-z0-9]{10}"), "sweep-XXXXXXXXXX"),
+    (re.compile(r"web-[bcdfghjklmnpqrstvwxz2456789]{6,10}\b"), "web-REVISION"),
     (re.compile(r"10\.\d+\.\d+\.\d+ *"), "10.X "),
     (re.compile(r"(on|web-\d|^\d +) +node-\d", re.MULTILINE), r"\1 node-X"),
     (re.compile(r"in \d+\.\d s"), "in T s"),
