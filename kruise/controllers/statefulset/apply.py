@@ -23,7 +23,6 @@ What this does not do: no conflict is retried here, and no event is sent; ``repo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -141,11 +140,17 @@ class _Work:
 
     async def _chain(self, chain: Chain, *, ahead: bool) -> bool:
         """Perform the steps of one chain; tell whether none of them failed."""
+        token = write_ahead.set(ahead)
+        try:
+            return await self._steps(chain)
+        finally:
+            write_ahead.reset(token)
+
+    async def _steps(self, chain: Chain) -> bool:
         versions: dict[str, str] = {}
         for step in chain.steps:
             try:
-                with _lane(ahead):
-                    await self._step(step, versions)
+                await self._step(step, versions)
             except (Conflict, _StaleError):
                 self.applied.stale.append(chain)
                 return True
@@ -155,7 +160,7 @@ class _Work:
                 self.applied.failures.append(Failure(chain, step, error))
                 return False
             self.applied.done.append((chain, step))
-            ahead = True
+            write_ahead.set(True)
         return True
 
     async def _step(self, step: Step, versions: dict[str, str]) -> None:
@@ -258,16 +263,6 @@ class _Work:
             raise _StaleError from None
         if meta is not None:
             versions[uid] = meta.resource_version
-
-
-@contextlib.contextmanager
-def _lane(ahead: bool) -> Iterator[None]:
-    """Let the writes inside pass those that begin something, when they go on with something."""
-    token = write_ahead.set(ahead)
-    try:
-        yield
-    finally:
-        write_ahead.reset(token)
 
 
 def _at(pod: Pod, version: str) -> Pod:
