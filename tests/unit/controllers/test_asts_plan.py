@@ -102,6 +102,34 @@ def test_s2_a_pod_that_is_up_while_something_is_under_way_is_not_free_beyond_the
     assert started(world.plan()) == [2]
 
 
+def test_s2_a_pod_that_is_not_ready_for_long_enough_is_not_up() -> None:
+    world = grown(3, rolling={"minReadySeconds": 10})
+    world.set_image("two")
+    world.once()
+    world.kubelet(2)
+    world.once()
+    world.kubelet(2)
+    assert not world.up(2)
+    world.kubelet(0, ready=False)
+    world.set_image("three")
+    assert started(world.plan()) == [2], "it is free although more than the budget is down"
+
+
+def test_x2_an_update_that_runs_counts_while_its_pod_still_serves() -> None:
+    """No gate and no lifecycle label: only the kubelet's report tells that the update is not complete."""
+    world = SetWorld(gated=False, replicas=2)
+    settle(world)
+    for ordinal in (0, 1):
+        world.label(ordinal, "lifecycle.apps.kruise.io/state", None)
+    world.set_image("two")
+    world.once()
+    assert world.up(1)
+    assert world.normal(1)
+    assert world.plan().empty
+    world.kubelet(1)
+    assert started(world.plan()) == [0]
+
+
 @pytest.mark.parametrize("percent", [0, 1, 20, 33, 50, 99, 100])
 @pytest.mark.parametrize("replicas", [1, 2, 3, 7])
 def test_x4_every_percentage_moves(percent: int, replicas: int) -> None:
@@ -181,6 +209,16 @@ def test_s3_ordered_ready_does_not_scale_down_beside_an_unready_pod() -> None:
     world.kubelet(2, ready=False)
     world.edit(replicas=1)
     assert world.plan().empty, "pod 2 is the first unhealthy one, and pod 3 has to go before it"
+
+
+def test_s3_ordered_ready_scales_down_when_the_range_is_available() -> None:
+    world = grown(3, podManagementPolicy="OrderedReady")
+    world.kubelet(0, ready=False)
+    world.edit(replicas=2)
+    assert world.plan().empty
+    assert reasons(world.plan()) == {"web-0": "ReadinessFailing", "web-2": "WaitingForPredecessor"}
+    world.kubelet(0)
+    assert steps(world.plan()) == [(2, "DeletePod", Why.SCALE_DOWN)]
 
 
 def test_s3_the_partition_counts_slots() -> None:
