@@ -31,7 +31,7 @@ class StatefulSets(Checker):
 
     def __init__(self, manager: Actor, *, slack: float = 5.0, start_ordinal: bool = False) -> None:
         super().__init__()
-        self.facts = Facts(manager, start_ordinal=start_ordinal)
+        self.facts = Facts(manager, slack=slack, start_ordinal=start_ordinal)
         self._primed = False
         self._order = Order(self.facts, manager, self.violated, slack=slack)
         self._budget = Budget(self.facts, manager, self.violated, slack=slack)

@@ -43,7 +43,7 @@ def disruption(commit: Observed, facts: Facts, manager: Actor) -> Disruption | N
     if commit.resource != PODS or commit.old is None or not manager(commit.actor):
         return None
     owner, ordinal = facts.of_pod(commit.old)
-    if owner is None or not owner.wants(ordinal) or owner.deleting_at != NEVER:
+    if owner is None or owner.deleting_at != NEVER or facts.was_condemned(owner, ordinal, commit.time):
         return None
     if begins_deletion(commit):
         return Disruption(owner, ordinal, deletes=True)

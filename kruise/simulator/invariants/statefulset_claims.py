@@ -85,7 +85,8 @@ class Claims:
 
     def _owner(self, commit: Observed, claim: Body) -> tuple[SetFacts | None, int]:
         name, namespace = str(claim["metadata"]["name"]), commit.key.namespace
-        for owner in self._facts.sets.values():
+        lately = [owner for at, owner in self._facts.gone_sets if commit.time - at <= self._slack]
+        for owner in (*self._facts.sets.values(), *lately):
             if owner.owner["metadata"].get("namespace") != namespace:
                 continue
             for state in owner.states(commit.time, self._slack):

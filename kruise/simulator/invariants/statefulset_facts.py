@@ -104,10 +104,13 @@ class SetFacts:
 class Facts:
     """All sets. Feed it every commit, after whoever wants the state before has looked."""
 
-    def __init__(self, manager: Actor, *, start_ordinal: bool = False) -> None:
+    def __init__(self, manager: Actor, *, slack: float = 5.0, start_ordinal: bool = False) -> None:
         self._manager = manager
+        self._slack = slack
         self._start_ordinal = start_ordinal
         self.sets: dict[str, SetFacts] = {}
+        self.gone_sets: list[tuple[float, SetFacts]] = []
+        """Sets that are gone, and when."""
         self.claims: dict[tuple[str, str], Body] = {}
         self.gone_claims: dict[tuple[str, str], float] = {}
         """(namespace, name) -> when the last claim of that name went."""
@@ -128,6 +131,10 @@ class Facts:
         if found is None:
             return None, -1
         return found, reading.ordinal_of(str(pod["metadata"]["name"]), found.name)
+
+    def was_condemned(self, owner: SetFacts, ordinal: int, now: float) -> bool:
+        """Tell whether an ordinal was not wanted a moment ago: what was decided then is a scale-down."""
+        return any(ordinal not in owner.ordinals(state) for state in owner.states(now, self._slack))
 
     def live(self, owner: SetFacts) -> Iterable[Body]:
         """Return the revisions of a set."""
@@ -157,6 +164,8 @@ class Facts:
         found = self.sets.get(commit.uid)
         if commit.new is None:
             self.sets.pop(commit.uid, None)
+            if found is not None:
+                self.gone_sets.append((commit.time, found))
             self.revisions.pop(commit.uid, None)
             return
         ordinals = reading.wanted(commit.new, start_ordinal=self._start_ordinal)
@@ -199,7 +208,8 @@ class Facts:
                 found.up.pop(ordinal, None)
             if was_up and not found.is_up(ordinal, commit.time):
                 found.last_up[ordinal] = commit.time
-            self._note(found, [ordinal], OURS if self._manager(commit.actor) else OUTSIDE, commit.time)
+            ours = self._manager(commit.actor) and not self.was_condemned(found, ordinal, commit.time)
+            self._note(found, [ordinal], OURS if ours else OUTSIDE, commit.time)
             if commit.new is None or now_there:
                 return
 

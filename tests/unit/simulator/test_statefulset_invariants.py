@@ -372,6 +372,18 @@ def test_s2_counts_missing_ordinals_and_specified_deletions_but_no_scale_down():
     assert history.found() == [], history.texts()
 
 
+def test_s2_a_scale_down_that_lands_when_it_is_over_is_none_of_the_budgets():
+    for seconds, found in ((2, []), (30, ["S2", "S7"])):
+        history = History(updating=False)
+        history.edit(replicas=1)
+        history.now += 10
+        history.edit(replicas=3)
+        history.now += seconds
+        history.delete(2)
+        history.delete(1)
+        assert history.found() == found, history.texts()
+
+
 def test_s2_waits_for_min_ready_seconds():
     for seconds, found in ((20, ["S2"]), (40, [])):
         history = History(rolling={"minReadySeconds": 30})
