@@ -15,7 +15,7 @@ from tests.e2e.harness.world import ACTOR, World
 
 pytestmark = pytest.mark.real
 
-NEEDED = {"test_broadcastjob", "test_faults", "test_leader", "test_process"}
+NEEDED = {"test_broadcastjob", "test_statefulset", "test_faults", "test_leader", "test_process"}
 """The modules that together do all that the manager can do."""
 
 
@@ -24,6 +24,8 @@ UNSEEN: dict[rbac.Right, str] = {
         "a job is read live only when the cache stays behind our own writes for 10 s (CON3), which no fault here does; "
         "tests/unit and tests/simulation do it"
     ),
+    ("apps", "controllerrevisions", "get"): "a revision is read live only when its name is taken (spec 2.7)",
+    ("", "persistentvolumeclaims", "get"): "a claim is read live only when its name is taken and the cache lacks it",
 }
 """Rights that this session need not use, and why."""
 
