@@ -76,13 +76,6 @@ class OrdinalSet:
         """Return how many members are less than *ordinal*."""
         return bisect_left(self._items, ordinal)
 
-    def from_to(self, low: int, high: int) -> Iterator[int]:
-        """Yield the members from *low* up to *high*, exclusive, in rising order."""
-        at = bisect_left(self._items, low)
-        while at < len(self._items) and self._items[at] < high:
-            yield self._items[at]
-            at += 1
-
     def down_from_top(self, low: int) -> Iterator[int]:
         """Yield the members that are not less than *low*, in falling order."""
         at = len(self._items) - 1
