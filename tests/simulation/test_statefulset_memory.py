@@ -25,6 +25,7 @@ from tests.simulation.set_world import (
     RESIZE,
     SET_STATUS,
     SetWorld,
+    claim_template,
     simulate_sets,
 )
 from tests.simulation.world import Body
@@ -510,3 +511,63 @@ def test_perf44_foreign_pods_of_the_namespace_cost_no_pass() -> None:
         assert passes() == before
 
     simulate_sets(scenario)
+
+
+# ---- what wakes a set ------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_that_is_gone_at_last_wakes_its_set() -> None:
+    async def scenario(world: SetWorld) -> None:
+        await world.started()
+        held = {"metadata": {"name": "data-web-1", "finalizers": ["example.com/hold"]}, **claim_spec()}
+        world.server.create("persistentvolumeclaims", held, actor="user")
+        world.server.delete("persistentvolumeclaims", "data-web-1", actor="user")
+        world.create_set(replicas=3, claims=("data",))
+        await world.sleep(20)
+        assert [pod["metadata"]["name"] for pod in world.members()] == ["web-0", "web-2"]
+        mark = world.mark()
+        await world.sleep(60)
+        assert world.counts(since=mark) == {}, "it waits without asking"
+        world.server.patch("persistentvolumeclaims", "data-web-1", {"metadata": {"finalizers": None}}, actor="user")
+        await world.until(lambda: len(world.members()) == 3, timeout=1.0)
+        await world.settled()
+
+    simulate_sets(scenario)
+
+
+def test_a_name_that_is_free_at_last_wakes_its_set() -> None:
+    async def scenario(world: SetWorld) -> None:
+        await world.started()
+        spec = {"containers": [{"name": "c", "image": "sim.kruise.io/ready-1s:v1"}], "terminationGracePeriodSeconds": 0}
+        world.server.create("pods", {"metadata": {"name": "web-1"}, "spec": spec}, actor="user")
+        world.create_set(replicas=3)
+        await world.sleep(120)
+        assert "belongs to somebody else" in world.set_condition("FailedCreatePod")["message"]
+        assert world.counts()["create pods 409"] < 20
+        world.server.delete("pods", "web-1", actor="user")
+        await world.until(lambda: world.server.get("pods", "web-1") is None, every=0.005)
+        await world.until(lambda: world.server.get("pods", "web-1") is not None, timeout=1.0)
+        await world.settled()
+        assert world.set_condition("FailedCreatePod") == {}
+
+    simulate_sets(scenario)
+
+
+def test_orphans_are_taken_over_by_a_set_of_the_same_name() -> None:
+    async def scenario(world: SetWorld) -> None:
+        await world.started()
+        await created(world, replicas=3)
+        before, mark = uids(world), world.mark()
+        world.server.delete("statefulsets.apps.kruise.io", "web", actor="user", propagationPolicy="Orphan")
+        await world.until(lambda: world.server.get("statefulsets.apps.kruise.io", "web") is None)
+        await world.sleep(1)
+        begun = world.clock.monotonic()
+        world.create_set(replicas=3)
+        assert await costs(world, mark, begun=begun) == {PATCH_POD: 3, PATCH_REVISION: 1}
+        assert uids(world) == before
+
+    simulate_sets(scenario)
+
+
+def claim_spec() -> Body:
+    return {"spec": claim_template("data")["spec"]}

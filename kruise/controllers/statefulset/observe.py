@@ -151,10 +151,14 @@ class Observer:
             if pod is None:
                 continue
             ref = controller_of(pod.metadata)
-            uid = ref.uid if ref is not None else self._uid_of_name(pod)
-            notes = self._notes.get(uid)
-            if notes is not None:
-                notes.pods.add(pod.key)
+            self._note_pod(ref.uid if ref is not None else self._uid_of_name(pod), pod)
+        if new is None and old is not None:
+            self._note_pod(self._uid_of_name(old), old)  # whoever's it was: its name is free
+
+    def _note_pod(self, uid: str, pod: Object) -> None:
+        notes = self._notes.get(uid)
+        if notes is not None:
+            notes.pods.add(pod.key)
 
     def _uid_of_name(self, pod: Object) -> str:
         family = _family(pod.metadata.namespace, pod.metadata.name)

@@ -32,7 +32,7 @@ from kruise.apis.selectors import Selector, SelectorError
 from kruise.apis.statefulset import STATEFULSETS, StatefulSet
 from kruise.controllers.common.holds import Holds
 from kruise.controllers.common.pace import StatusPace
-from kruise.controllers.common.reasons import Reason
+from kruise.controllers.common.reasons import NameConflictError, Reason
 from kruise.controllers.common.replacements import Replacement, Replacements
 from kruise.controllers.statefulset.actions import Chain, CreatePod, DeletePod, Failure, PlannedEvent, Why
 from kruise.controllers.statefulset.apply import Applied, apply
@@ -160,6 +160,9 @@ class StatefulSetReconciler:
         look = self._sight.look(sts, selector, kept.memory, choice.chosen, settings, read)
         if look.adopt or look.release:
             return await self._change_hands(sts, owner, look)
+        free = {name for name, hold in kept.holds if name in look.freed and isinstance(hold.error, NameConflictError)}
+        if free:
+            kept.holds.keep(lambda name: name not in free)  # what stood in the way is gone
         return await self._pass(sts, kept, look.view, choice)
 
     async def _settings_now(self) -> Settings:

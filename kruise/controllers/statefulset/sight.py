@@ -76,6 +76,8 @@ class Look:
     """Orphans that should be the set's."""
     release: list[Pod | Unreadable] = field(default_factory=list)
     """Pods that the set controls and should not."""
+    freed: set[str] = field(default_factory=set)
+    """Names of members that no pod has any more."""
 
 
 class Sight:
@@ -159,6 +161,8 @@ class Sight:
         for key in sorted(pods):
             pod = observer.stores.pods.raw(key)
             view.set_pod(key, pod if pod is not None and _sort(sts, selector, pod, look) else None)
+            if pod is None:
+                look.freed.add(key.name)
         return look
 
     def _checked(
