@@ -22,6 +22,7 @@ from kruise.cli.demo_show import ACTOR, Teller
 from kruise.cli.demo_view import Cell, Sheet
 from kruise.cli.seen_statefulset import Seen, pod_rows, seen_of
 from kruise.controllers.common.readiness import IN_PLACE_GATE
+from kruise.controllers.common.reasons import Reason
 from kruise.simulator.apiserver.bodies import JSON_PATCH
 from kruise.simulator.apiserver.storage import Commit
 from kruise.simulator.behaviour import DOMAIN
@@ -255,12 +256,18 @@ class SetAct:
         return Sheet(
             f"StatefulSet {SET}: {said or 'not seen by a manager yet'}",
             HEADER,
-            tuple((*row[:5], Cell(row[5], _STYLES.get(row[5], "busy")), row[6]) for row in self._rows()),
+            tuple((*row[:5], Cell(row[5], _style(row[5], row[6])), row[6]) for row in self._rows()),
             f"pods {replicas}   updated {updated}   ready {ready}",
         )
 
 
-_STYLES: Final = {"Available": "good", "Missing": "dim", "Stuck": "bad"}
+_BAD: Final = frozenset(map(str, (Reason.IMAGE_PULL_FAILED, Reason.CRASH_LOOPING, Reason.POD_UNSCHEDULABLE)))
+
+
+def _style(state: str, reason: str) -> str:
+    if reason in _BAD:
+        return "bad"
+    return {"Available": "good", "Missing": "dim"}.get(state, "busy")
 
 
 def _line(event: PodEvent) -> str:

@@ -52,3 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> None:
     """Entry point of the console scripts."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -21,7 +21,7 @@ import pytest
 from kruise import app
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.statefulset import STATEFULSETS
-from kruise.cli import demo_script, demo_set, demo_show
+from kruise.cli import demo_counts, demo_set, demo_show
 from kruise.cli.main import main
 from kruise.runtime import Client, HttpTransport, Key, Metrics, Random, Rest, SystemClock, load_kubeconfig
 from kruise.runtime.errors import ConfigError
@@ -275,12 +275,12 @@ def test_a_manager_that_cannot_start_is_an_error_and_leaves_nothing(
 def test_a_number_that_is_wrong_ends_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = demo_script.demo_counts.job_figures
+    real = demo_counts.job_figures
 
     def strict(calls: Any, job: Any) -> Any:
-        return real(calls, demo_script.demo_counts.Job(job.nodes + 1, job.running))
+        return real(calls, demo_counts.Job(job.nodes + 1, job.running))
 
-    monkeypatch.setattr(demo_script.demo_counts, "job_figures", strict)
+    monkeypatch.setattr(demo_counts, "job_figures", strict)
     monkeypatch.setattr(demo_show, "PATIENCE", 10.0)
     assert main(["demo", "--speed", "8", "--nodes", "3"]) == 1
     out = capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,13 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         main_module.main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"kruise {__version__}\n"
+
+
+def test_the_module_runs_by_its_name() -> None:
+    argv = [sys.executable, "-m", "kruise.cli.main", "status", "pod/x"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no kind that status knows" in done.stderr
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["status"], ["status", "bcj/x", "-o", "xml"]])
