@@ -29,6 +29,7 @@ from kruise.controllers.common.reasons import Reason
 from kruise.runtime.client.client import Client
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Key
+from kruise.simulator.apiserver.failure import Failure
 from kruise.simulator.invariants.statefulset import StatefulSets
 from tests.simulation.set_world import (
     CREATE_POD,
@@ -416,6 +417,76 @@ def test_an_example_does_what_the_guide_says(name: str) -> None:
         await SCENARIOS[name](world, name)
 
     simulate_sets(scenario, gates=tuple((gate, True) for gate in GATES.get(name, ())), rest=60.0)
+
+
+# What the guide says is not accepted.
+
+
+def _rolling(spec: Body) -> Body:
+    found: Body = spec.setdefault("updateStrategy", {}).setdefault("rollingUpdate", {})
+    return found
+
+
+REFUSED: Final[dict[str, tuple[str, Callable[[Body], Any], str]]] = {
+    "labels": ("web", lambda s: s["template"]["metadata"].update(labels={"app": "x"}), "does not match"),
+    "two-at-a-time": ("web", lambda s: _rolling(s).update(maxUnavailable=2), "Parallel"),
+    "two-created": ("web", lambda s: s.update(scaleStrategy={"maxUnavailable": 2}), "Parallel"),
+    "none-at-a-time": ("wide", lambda s: _rolling(s).update(maxUnavailable=0), "less than 1"),
+    "min-ready": ("wide", lambda s: _rolling(s).update(minReadySeconds=301), "300"),
+    "on-delete": ("by-hand", lambda s: _rolling(s).update(partition=1), "RollingUpdate"),
+    "priorities": ("by-weight", lambda s: s.update(podManagementPolicy="OrderedReady"), "Parallel"),
+    "weight": (
+        "by-weight",
+        lambda s: _rolling(s)["unorderedUpdate"]["priorityStrategy"]["weightPriority"][0].update(weight=101),
+        "weight",
+    ),
+    "start": ("from-ten", lambda s: s["ordinals"].update(start=-1), "greater than or"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_guide_excludes_is_refused(name: str) -> None:
+    base, change, why = REFUSED[name]
+    body = copy.deepcopy(MANIFESTS[base])
+    body["metadata"] = {"name": name, "namespace": NAMESPACE}
+    change(body["spec"])
+    assert any(why in str(error) for error in validate_statefulset(default_statefulset(body)))
+
+    async def scenario(world: SetWorld) -> None:
+        with pytest.raises(Failure) as refused:
+            world.server.create(SETS, body, actor="user")
+        assert refused.value.code == 422
+        assert why in str(refused.value)
+
+    simulate_sets(scenario, rest=None)
+
+
+@pytest.mark.parametrize("field", ["selector", "serviceName", "podManagementPolicy"])
+def test_what_cannot_be_changed_is_refused(field: str) -> None:
+    other = {"selector": {"matchLabels": {"app": "x"}}, "serviceName": "x", "podManagementPolicy": "Parallel"}
+
+    async def scenario(world: SetWorld) -> None:
+        world.server.create(SETS, {**MANIFESTS["web"], "metadata": {"name": "web"}}, actor="user")
+        with pytest.raises(Failure, match="immutable"):
+            world.edit_set("web", **{field: other[field]})
+
+    simulate_sets(scenario, rest=None)
+
+
+def test_without_the_gate_an_update_is_two_writes_and_the_pod_serves_until_its_container_stops() -> None:
+    async def scenario(world: SetWorld) -> None:
+        await world.started()
+        world.create_set("web", replicas=2, gated=False, rolling={"podUpdatePolicy": "InPlaceIfPossible"})
+        await world.settled("web")
+        before = faces(world, "web")
+        mark = await update(world, "web")
+        await world.settled("web")
+        assert faces(world, "web") == before
+        counts = world.counts(since=mark)
+        assert counts[PATCH_POD] == 2 * 2, "for each the image, and the label that says it is Normal again"
+        assert PATCH_STATUS not in counts, "nobody takes it out of service"
+
+    simulate_sets(scenario, rest=60.0)
 
 
 def test_every_field_of_the_spec_has_an_example() -> None:
