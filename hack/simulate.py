@@ -211,14 +211,15 @@ def _report(result: Result) -> None:
 
 def _mutants() -> int:
     mutants = importlib.import_module("tests.simulation.mutants")
+    both = [*mutants.MUTANTS, *importlib.import_module("tests.simulation.set_mutants").SET_MUTANTS]
     product, alive = production(), 0
     print("| mutant | killed by | seed | invariant |\n|---|---|---|---|")
-    for mutant in mutants.MUTANTS:
+    for mutant in both:
         killed = mutants.hunt(product, mutant)
         alive += killed is None
         where = f"{killed.workload} | {killed.seed} | {_first_line(killed.error)}" if killed else "nothing | | |"
         print(f"| {mutant.name} | {where} |", flush=True)
-    print(f"{len(mutants.MUTANTS) - alive}/{len(mutants.MUTANTS)} killed")
+    print(f"{len(both) - alive}/{len(both)} killed")
     return 1 if alive else 0
 
 

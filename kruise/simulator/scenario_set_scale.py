@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from kruise.simulator.invariants import statefulset_reading as reading
-from kruise.simulator.invariants.statefulset_reading import CLAIMS, PODS, SETS
-from kruise.simulator.scenario_sets import LONG, UserSet, claim_template
-from kruise.simulator.scenario_world import NAMESPACE, Cluster
+from kruise.simulator.invariants.statefulset_reading import CLAIMS, PODS, REVISIONS, SETS
+from kruise.simulator.scenario_sets import LONG, UserSet, claim_template, container
+from kruise.simulator.scenario_world import NAMESPACE, Body, Cluster
 
 
 def gone(c: Cluster) -> bool:
@@ -169,6 +169,32 @@ async def adopted(c: Cluster) -> None:
     await c.patient(lambda: not web.body, LONG)
     if not web.body:
         web.create(replicas=3)
+
+
+async def taken_over(c: Cluster) -> None:
+    """Pods and a revision that another manager left, in the bytes of another release: nothing restarts (X38)."""
+    labels = {"app": "web"}
+    pod: Body = {"containers": [container()], "terminationGracePeriodSeconds": 5}
+    template = {"$patch": "replace", "metadata": {"labels": labels}, "spec": pod}
+    revision = {
+        "metadata": {"name": "web-left", "namespace": NAMESPACE, "labels": labels},
+        "data": {"spec": {"template": template}},
+        "revision": 7,
+    }
+    c.server.create(REVISIONS, revision, actor="openkruise")
+    for ordinal in range(3):
+        name = f"web-{ordinal}"
+        own = {**labels, reading.REVISION: "web-left", "statefulset.kubernetes.io/pod-name": name}
+        body = {"metadata": {"name": name, "namespace": NAMESPACE, "labels": own}, "spec": pod}
+        c.server.create(PODS, body, actor="openkruise")
+    await c.patient(lambda: len(UserSet(c).pods()) == 3, 5)
+    UserSet(c).create()
+
+
+def nothing_restarted(c: Cluster) -> bool:
+    """Tell whether the pods that were left are the pods of the set, on the revision that was left."""
+    owned = members(c) and all(reading.label(p, reading.REVISION) == "web-left" for p in UserSet(c).pods().values())
+    return owned and [str(one["metadata"]["name"]) for one in c.server.list(REVISIONS, NAMESPACE)] == ["web-left"]
 
 
 async def released(c: Cluster) -> None:

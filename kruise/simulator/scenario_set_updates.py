@@ -82,8 +82,9 @@ async def paused(c: Cluster) -> None:
     await c.patient(lambda: web.asks("app:v2") >= 1, LONG)
     web.roll(paused=True)
     web.edit(replicas=5)
-    await c.clock.sleep(6)
+    await c.clock.sleep(8)
     web.image("app:v3")
+    await c.clock.sleep(3)
     web.roll(paused=False)
 
 
@@ -118,7 +119,7 @@ def _nudge(web: UserSet) -> bool:
 
 
 async def percent(c: Cluster) -> None:
-    """A percentage of which less than one pod remains, then more of it, then less (X4)."""
+    """A percentage of which less than one pod remains, then more of it, then less than one again (X4)."""
     web = UserSet(c)
     web.create(replicas=5, rolling={"maxUnavailable": "10%"})
     await c.patient(web.arrived, LONG)
@@ -126,7 +127,8 @@ async def percent(c: Cluster) -> None:
     await c.patient(lambda: web.runs("app:v2") >= 1, LONG)
     web.roll(maxUnavailable="60%")
     await c.patient(lambda: web.asks("app:v2") >= 3, LONG)
-    web.roll(maxUnavailable=1)
+    web.roll(maxUnavailable="10%")
+    web.image("app:v3")
 
 
 async def priorities(c: Cluster) -> None:
@@ -329,7 +331,7 @@ async def crashing_first(c: Cluster) -> None:
     web.create(replicas=4, gated=True, rolling={**IN_PLACE_IF_POSSIBLE, "maxUnavailable": 1})
     await c.patient(web.arrived, LONG)
     web.change_pod(0, {"metadata": {"annotations": {"sim.kruise.io/ready-seconds": "never"}}})
-    await c.clock.sleep(1)
+    await c.clock.sleep(10)
     web.image("app:v2")
     await c.clock.sleep(20)
     web.change_pod(0, {"metadata": {"annotations": {"sim.kruise.io/ready-seconds": None}}})

@@ -56,7 +56,7 @@ SET_WORKLOADS: Final[dict[str, Workload]] = {
         _of("partitions", updates.partitions, arrived("app:v2", updated=3), writes=30),
         _of("paused", updates.paused, arrived("app:v3"), writes=30),
         _of("on-delete", updates.on_delete, updates.all_on_v2, writes=16),
-        _of("percent", updates.percent, arrived("app:v2"), writes=30),
+        _of("percent", updates.percent, arrived("app:v3"), writes=40),
         _of("priorities", updates.priorities, arrived("app:v2", updated=3), writes=20),
         _of("holes", updates.holes, arrived("app:v2"), writes=24),
         _of("specified-delete", updates.specified_delete, arrived("app:v2"), writes=30),
@@ -98,6 +98,7 @@ SET_WORKLOADS: Final[dict[str, Workload]] = {
             gates=RESIZE,
         ),
         _of("adopted", scale.adopted, scale.members, writes=14),
+        _of("taken-over", scale.taken_over, scale.nothing_restarted, writes=8, pods=False),
         _of("released", scale.released, scale.members, writes=10),
     )
 }

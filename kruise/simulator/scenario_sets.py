@@ -240,7 +240,8 @@ def seen(cluster: Cluster) -> dict[str, Any]:
         found["claims"][claim["metadata"]["name"]] = [kinds, size, phase, reading.terminating(claim)]
     for owner in cluster.server.list(SETS):
         status = owner.get("status") or {}
-        names = ("replicas", "readyReplicas", "availableReplicas", "updatedReplicas", "currentReplicas")
+        # Which revision counts as the current one depends on whether all pods that exist were ever updated (spec 12).
+        names = ("replicas", "readyReplicas", "availableReplicas", "updatedReplicas")
         found["sets"][owner["metadata"]["name"]] = [status.get(name) for name in names]
     return found
 

@@ -33,6 +33,7 @@ from kruise.simulator.scenario_catalogue import WORKLOADS
 from kruise.simulator.scenario_world import Product
 
 Patch = tuple[Any, str, Any]
+_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,15 @@ def applied(mutant: Mutant) -> Iterator[None]:
     undo: list[Patch] = []
     try:
         for owner, name, value in mutant.patches():
-            undo.append((owner, name, owner.__dict__[name]))
+            undo.append((owner, name, owner.__dict__.get(name, _ABSENT)))
             setattr(owner, name, value)
         yield
     finally:
         for owner, name, value in reversed(undo):
-            setattr(owner, name, value)
+            if value is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
 
 
 def hunt(product: Product, mutant: Mutant) -> Result | None:

@@ -6,8 +6,9 @@ or a changed image or resource in it.
 Guarantees:
 
 * *attributed*: the pods whose present down-spell began with us are never more than the budget, whatever else happens.
-* *snapshot*: at some version between that of the pod which the write names and the write itself, one more pod was
-  allowed to be down. A pod that was down at the very version that the write names is replaced for free.
+* *snapshot*: at some version between that of the pod which the write names and the write itself, and not longer ago
+  than a view may be old, one more pod was allowed to be down. A pod that was down at the very version that the write
+  names is replaced for free.
 * *strict*: with nobody else's hand in it, and no change of the spec, there are never more pods down than the budget.
 * The budget is the largest one of the recent past: no write can be conditional on another object, and a checker that
   knew the present budget only would accuse a decision that was right (reliability 6.4).
@@ -97,4 +98,9 @@ class Budget:
         assert commit.old is not None, "a disruption has a pod"
         version = int(commit.old["metadata"].get("resourceVersion") or 0)
         first = bisect_right(owner.moments, version, key=lambda moment: moment.until)
-        return any(moment.down + 1 <= moment.budget for moment in reversed(owner.moments[first:]))
+        for moment in reversed(owner.moments[first:]):
+            if commit.time - moment.at > self._slack:
+                return False  # nobody may decide on a view that old
+            if moment.down + 1 <= moment.budget:
+                return True
+        return False

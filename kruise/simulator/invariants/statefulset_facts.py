@@ -34,6 +34,8 @@ class Moment:
 
     until: int
     """The version that ended it."""
+    at: float
+    """When that was."""
     down: int
     budget: int
 
@@ -257,7 +259,7 @@ class Facts:
             del found.spells[ordinal]
         if found.moments and found.moments[-1].until == commit.rv:
             return
-        found.moments.append(Moment(commit.rv, len(found.down(commit.time)), reading.budget(found.owner)))
+        found.moments.append(Moment(commit.rv, commit.time, len(found.down(commit.time)), reading.budget(found.owner)))
 
     def _note(self, found: SetFacts, ordinals: Iterable[int], who: str, now: float) -> None:
         for ordinal in ordinals:

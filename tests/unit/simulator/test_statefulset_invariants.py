@@ -329,6 +329,15 @@ def test_s2_accepts_a_disruption_that_was_right_when_the_pod_was_read():
     assert history.found() == []
 
 
+def test_s2_x1_rejects_a_disruption_beside_a_pod_that_has_been_down_for_long():
+    history = History()
+    history.kubelet(0, ready=False)
+    history.now += 10
+    history.delete(2)
+    assert "snapshot" in history.texts()
+    assert "attributed" not in history.texts()
+
+
 def test_s2_attributes_to_us_only_what_began_with_us():
     history = History(rolling={"maxUnavailable": 2})
     history.kubelet(0, ready=False)

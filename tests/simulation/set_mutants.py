@@ -1,0 +1,152 @@
+"""The controller of Advanced StatefulSets, broken on purpose: bugs that some controller once had (reliability 6.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from kruise.apis.intorstring import Scaled
+from kruise.apis.statefulset import RollingUpdate, StatefulSet
+from kruise.controllers.common import revisions
+from kruise.controllers.common.inplace import flow
+from kruise.controllers.statefulset import frame as framing
+from kruise.controllers.statefulset import scale
+from kruise.controllers.statefulset import slots as m
+from kruise.controllers.statefulset import view as viewing
+from kruise.controllers.statefulset.draft import Draft
+from kruise.controllers.statefulset.view import View
+from kruise.simulator.faults import OnPod, OnWrite, Plan, PodFault
+from tests.simulation.mutants import Mutant, Patch, _delete_by_name, _delete_without_version, _no_gate, _stale
+
+
+def _frame_of(change: Callable[[framing.Frame], framing.Frame]) -> list[Patch]:
+    sound = viewing.make_frame
+    return [(viewing, "make_frame", lambda *given: change(sound(*given)))]
+
+
+def _rolling(**changes: Any) -> list[Patch]:
+    sound = viewing.make_frame
+
+    def make_frame(sts: StatefulSet, *given: Any) -> framing.Frame:
+        strategy = sts.spec.update_strategy
+        rolling = msgspec.structs.replace(strategy.rolling_update or RollingUpdate(), **changes)
+        strategy = msgspec.structs.replace(strategy, rolling_update=rolling)
+        spec = msgspec.structs.replace(sts.spec, update_strategy=strategy)
+        return sound(msgspec.structs.replace(sts, spec=spec), *given)
+
+    return [(viewing, "make_frame", make_frame)]
+
+
+def _only_in_the_window() -> list[Patch]:
+    """Unavailable pods count only where the update has been already (X1)."""
+
+    def down(self: View) -> int:
+        outdated = self.count(m.OUTDATED_DOWN)
+        return int(View.__dict__["sound_down"].fget(self)) - outdated
+
+    return [(View, "sound_down", View.__dict__["down"]), (View, "down", property(down))]
+
+
+def _not_counted_while_missing() -> list[Patch]:
+    """A pod that was deleted is no unavailable pod until it is there again (X46)."""
+    return [(View, "down", property(lambda self: self.count(m.DOWN)))]
+
+
+def _floored_to_nothing() -> list[Patch]:
+    sound = framing.statefulset_max_unavailable
+
+    def resolve(value: Any, replicas: int) -> Scaled:
+        if isinstance(value, str) and int(value.rstrip("%")) * replicas < 100:
+            return replace(sound(value, replicas), value=0)
+        return sound(value, replicas)
+
+    return [(framing, "statefulset_max_unavailable", resolve)]
+
+
+def _opens_too_early() -> list[Patch]:
+    sound = flow.progress_of
+
+    def progress_of(pod: Any, **options: Any) -> Any:
+        found = sound(pod, **options)
+        return replace(found, complete=True, evidence="") if found.body is None else found
+
+    return [(flow, "progress_of", progress_of)]
+
+
+def _does_not_close() -> list[Patch]:
+    return [(flow, "needs_unready", lambda *given: False)]
+
+
+def _by_bytes() -> list[Patch]:
+    return [(revisions._Wanted, "equals", lambda self, data: data == self.data)]
+
+
+def _claims_without_owners() -> list[Patch]:
+    sound = scale.build_claim
+
+    def build_claim(*given: Any, **options: Any) -> dict[str, Any]:
+        body = sound(*given, **options)
+        body["metadata"].pop("ownerReferences", None)
+        return body
+
+    return [(scale, "build_claim", build_claim)]
+
+
+def _any_claim_will_do() -> list[Patch]:
+    return [(scale, "claim_obstacle", lambda view, ordinal: "")]
+
+
+def _by_ordinal_and_replicas() -> list[Patch]:
+    """A pod is condemned when its ordinal is not below replicas, whatever is reserved (X11)."""
+    sound = Draft.retention
+
+    def retention(self: Draft, slot: Any) -> Any:
+        return sound(self, slot) if slot.ordinal >= self.frame.sts.spec.replicas else []
+
+    return [(Draft, "retention", retention)]
+
+
+def _a_new_pod_is_new() -> list[Patch]:
+    return [(scale, "revision_for", lambda view, ordinal: view.frame.chosen.update)]
+
+
+SET_MUTANTS: tuple[Mutant, ...] = (
+    Mutant("deletes pods of sets by name alone", "set-recreate", _delete_by_name, Plan(), rule="G2, X16"),
+    Mutant("deletes pods of sets without the version", "set-recreate", _delete_without_version, Plan(), rule="G2, X3"),
+    Mutant("no read-your-writes gate for sets", "set-in-place", _no_gate, _stale(), rule="G6, X2"),
+    Mutant(
+        "counts who is down only where the update has been",
+        "set-crashing-first",
+        _only_in_the_window,
+        Plan(),
+        rule="S2, X1",
+    ),
+    Mutant("a pod that is missing is not down", "set-recreate", _not_counted_while_missing, Plan(), rule="S2, X46"),
+    Mutant("a small percentage is nothing", "set-percent", _floored_to_nothing, Plan(), rule="L1, X4"),
+    Mutant("the gate opens too early", "set-in-place", _opens_too_early, Plan(), rule="S4"),
+    Mutant("the gate is not closed", "set-in-place", _does_not_close, Plan(), rule="S4, X10"),
+    Mutant("revisions are compared by their bytes", "set-taken-over", _by_bytes, Plan(), rule="S6, X38"),
+    Mutant("claims are created without their owners", "set-deleted", _claims_without_owners, Plan(), rule="S5, X42"),
+    Mutant("a dying claim will do", "set-claim-deleted", _any_claim_will_do, Plan(), rule="S5b, X41"),
+    Mutant("reserved ordinals keep their claims", "set-retention", _by_ordinal_and_replicas, Plan(), rule="S5, X11"),
+    Mutant("a pod below the partition is made anew", "set-partitions", _a_new_pod_is_new, Plan(), rule="S3"),
+    Mutant("the partition is not looked at", "set-partitions", lambda: _rolling(partition=0), Plan(), rule="S3"),
+    Mutant("a pause is not looked at", "set-paused", lambda: _rolling(paused=False), Plan(), rule="S3"),
+    Mutant(
+        "the order is not looked at",
+        "set-ordered",
+        lambda: _frame_of(lambda found: replace(found, ordered=False)),
+        Plan(pods=(PodFault(OnPod.SLOW_START, "*"),)),
+        rule="S3",
+    ),
+    Mutant(
+        "one pod more than the budget",
+        "set-recreate",
+        lambda: _frame_of(lambda f: replace(f, budget=replace(f.budget, value=f.budget.value + 1))),
+        Plan(writes={9: OnWrite.TOUCH}),
+        rule="S2",
+    ),
+)
