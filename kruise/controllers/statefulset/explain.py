@@ -156,7 +156,10 @@ def _present(view: View, slot: Slot, now: float, facts: Facts) -> _Answer:
         return _condemned(view, slot)
     blocked = stuck_reason(pod)
     if blocked is not None:
-        return _said(blocked, waiting_text(pod))
+        said = waiting_text(pod)
+        if blocked is Reason.POD_UNSCHEDULABLE and "persistentvolumeclaim" in said.lower() and _unbound(slot):
+            return _said(Reason.VOLUME_CLAIM_PENDING, f"{_claims_text(view, slot)}; the scheduler says: {said}")
+        return _said(blocked, said)
     waits = _not_serving(view, slot, pod, now)
     if waits[0] is not None:
         return waits
@@ -193,6 +196,11 @@ def _condemned(view: View, slot: Slot) -> _Answer:
     if view.frame.ordered and higher is not None and higher != slot.ordinal:
         return _said(Reason.WAITING_FOR_PREDECESSOR, f"it is deleted when pod {_name(view, higher)} is gone")
     return _said(Reason.POD_PENDING, "it is to be deleted")
+
+
+def _unbound(slot: Slot) -> bool:
+    """Tell whether a claim of the pod is missing or waits for its volume."""
+    return any(c is None or (isinstance(c, Claim) and c.status.phase != "Bound") for c in slot.claims.claims)
 
 
 def _not_serving(view: View, slot: Slot, pod: Pod, now: float) -> _Answer:

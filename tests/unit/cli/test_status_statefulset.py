@@ -299,6 +299,24 @@ async def test_claims_are_listed_only_for_a_set_that_has_templates() -> None:
     assert "data-web-2 is being deleted" in found["pod web-2"].evidence
 
 
+async def test_a_claim_that_cannot_be_bound_is_the_reason_and_not_the_scheduler() -> None:
+    wanted = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+    meta = {"namespace": "ns", "name": "data-web-0"}
+    claim = decode_as(Claim, orjson.dumps({"metadata": meta, "status": {"phase": "Pending"}}))
+    text = "0/5 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    told = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": text}]
+    unbound = a_pod(0, ready=False, phase="Pending", conditions=told)
+    found = await seen(Live(a_set(replicas=1, volumeClaimTemplates=[wanted]), [unbound], claims=[claim]))
+    assert str(found.decisions[0].reason) == "VolumeClaimPending"
+    assert "claim data-web-0 is Pending" in found.decisions[0].evidence
+    assert text in found.decisions[0].evidence
+    assert status_statefulset.exit_code(found) == 2
+    told[0]["message"] = "0/5 nodes are available: 5 Insufficient cpu."
+    full = a_pod(0, ready=False, phase="Pending", conditions=told)
+    found = await seen(Live(a_set(replicas=1, volumeClaimTemplates=[wanted]), [full], claims=[claim]))
+    assert str(found.decisions[0].reason) == "PodUnschedulable", "a volume may wait for the node"
+
+
 # Exit codes.
 
 
