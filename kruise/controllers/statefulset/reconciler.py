@@ -207,6 +207,8 @@ class StatefulSetReconciler:
         waiting = kept.holds.waiting(moment) | dict.fromkeys(failing, True)
         planned = plan(view, now, holds=waiting)
         done = await apply(self._client, sts, planned)
+        for chain in done.stale:
+            log.debug("a decision is stale, the next event decides again", StatefulSet=str(sts.key), pod=chain.name)
         self._hold(kept, planned, done, waiting)
         self._report_lasting(sts, kept, planned)
         self._report(sts, action_events(sts.metadata.name, done))
