@@ -203,6 +203,18 @@ def test_a_second_image_change_in_the_middle_wins() -> None:
     assert sim.status()["image"] == "app:3" and sim.status()["restartCount"] == 1
 
 
+def test_until_there_is_another_run_the_status_shows_the_image_of_the_last_one() -> None:
+    sim = Sim(pod())
+    before = sim.status()
+    sim.image("sim.kruise.io/pull-fail:v2").run(3)
+    stuck = sim.status()
+    assert sim.waiting() == "ErrImagePull"
+    assert "pull-fail:v2" in stuck["state"]["waiting"]["message"]
+    assert (stuck["image"], stuck["imageID"]) == (before["image"], before["imageID"])
+    sim.image("app:3").run(60)
+    assert sim.running() and sim.status()["image"] == "app:3"
+
+
 def test_pulls_fail_back_off_and_recover_at_the_next_try() -> None:
     sim = Sim(pod(annotations={"sim.kruise.io/pull-fail-seconds": "25"}))
     assert sim.waiting() == "ErrImagePull" and sim.phase == "Pending"
