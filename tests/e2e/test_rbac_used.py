@@ -15,7 +15,10 @@ from tests.e2e.harness.world import ACTOR, World
 
 pytestmark = pytest.mark.real
 
-NEEDED = {"test_broadcastjob", "test_statefulset", "test_faults", "test_leader", "test_process"}
+NEEDED = {
+    *("test_broadcastjob", "test_faults", "test_leader", "test_process"),
+    *("test_statefulset_rollout", "test_statefulset_faults", "test_statefulset_users"),
+}
 """The modules that together do all that the manager can do."""
 
 
