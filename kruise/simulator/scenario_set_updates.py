@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kruise.simulator.apiserver.call import Call
 from kruise.simulator.invariants import statefulset_reading as reading
 from kruise.simulator.invariants.statefulset_reading import SPECIFIED_DELETE
 from kruise.simulator.scenario_sets import (
@@ -23,7 +24,7 @@ from kruise.simulator.scenario_sets import (
     arrived,
     container,
 )
-from kruise.simulator.scenario_world import Cluster
+from kruise.simulator.scenario_world import Body, Cluster
 
 IN_PLACE_IF_POSSIBLE: Final = {"podUpdatePolicy": "InPlaceIfPossible"}
 IN_PLACE_ONLY: Final = {"podUpdatePolicy": "InPlaceOnly"}
@@ -289,6 +290,24 @@ def resized(c: Cluster) -> bool:
     """Tell whether the set has arrived, with the resources of the last template."""
     web = UserSet(c)
     return arrived("app:v1")(c) and _asks_for(web, "cpu", "150m") == _asks_for(web, "memory", "96Mi") == 3
+
+
+async def injected(c: Cluster) -> None:
+    """A webhook of somebody else changes every pod: pods are never compared with the template (X39)."""
+
+    def inject(call: Call, operation: str, obj: Body, _old: Body | None) -> Body:
+        if operation == "CREATE" and call.resource == "pods":
+            obj["metadata"].setdefault("annotations", {})["injected"] = "yes"
+            obj["spec"]["containers"].append(container("proxy", "proxy:v9"))
+            obj["spec"]["containers"][0]["env"] = [{"name": "INJECTED", "value": "yes"}]
+        return obj
+
+    c.server.operations.admission.append(inject)
+    web = UserSet(c)
+    web.create(gated=True, rolling=IN_PLACE_IF_POSSIBLE)
+    await c.patient(web.arrived, LONG)
+    await c.clock.sleep(5)
+    web.image("app:v2")
 
 
 # What pods and nodes do.

@@ -67,6 +67,7 @@ SET_WORKLOADS: Final[dict[str, Workload]] = {
         _of("in-place-rollback", updates.in_place_rollback, arrived("app-start-1s:v1"), writes=36),
         _of("overlapping", updates.overlapping, arrived("app:v2"), writes=40),
         _of("grace", updates.grace, arrived("app:v3"), writes=30),
+        _of("injected", updates.injected, arrived("app:v2"), writes=24),
         _of("metadata", updates.metadata, updates.noted, writes=30),
         _of("resources", updates.resources, updates.resized, writes=30, gates=VERTICAL),
         _of("bad-image", updates.bad_image, arrived("app:v3"), writes=36),

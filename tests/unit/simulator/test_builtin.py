@@ -167,3 +167,52 @@ def test_the_standard_checkers_look_on_at_an_embedded_server():
         assert "B1:" in text and "B2:" in text and "G2:" in text
 
     scenario(main)
+
+
+def test_tst1_with_volumes_a_pod_waits_for_its_claims_and_tells_the_provisioner_where():
+    async def main(server, clock):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(Scheduler(server, volumes=True).run())
+            await clock.sleep(0)
+            server.create("nodes", {"metadata": {"name": "n1"}})
+            server.create(
+                "storageclasses.storage.k8s.io",
+                {"metadata": {"name": "late"}, "provisioner": "x", "volumeBindingMode": "WaitForFirstConsumer"},
+            )
+            volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data-a"}}
+            server.create("pods", pod("a", volumes=[volume]))
+            await clock.sleep(1)
+            (condition,) = server.get("pods", "a")["status"]["conditions"]
+            assert condition["message"] == 'persistentvolumeclaim "data-a" not found'
+            spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": "late"}
+            spec["resources"] = {"requests": {"storage": "1Gi"}}
+            server.create("persistentvolumeclaims", {"metadata": {"name": "data-a"}, "spec": spec})
+            await clock.sleep(1)
+            claim = server.get("persistentvolumeclaims", "data-a")
+            assert claim["metadata"]["annotations"] == {"volume.kubernetes.io/selected-node": "n1"}
+            assert not server.get("pods", "a")["spec"].get("nodeName")
+            server.patch("persistentvolumeclaims", "data-a", {"status": {"phase": "Bound"}}, subresource="status")
+            await eventually(lambda: server.get("pods", "a")["spec"].get("nodeName") == "n1", clock)
+            task.cancel()
+
+    run_virtual(lambda clock: main(_server(clock), clock))
+
+
+def test_tst1_with_spread_the_node_with_the_fewest_pods_is_taken():
+    async def main(server, clock):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(Scheduler(server, spread=True).run())
+            await clock.sleep(0)
+            for name in ("n1", "n2"):
+                server.create("nodes", {"metadata": {"name": name}})
+            for name in ("a", "b", "c", "d"):
+                server.create("pods", pod(name))
+            await clock.sleep(1)
+            assert sorted(p["spec"]["nodeName"] for p in server.list("pods")) == ["n1", "n1", "n2", "n2"]
+            task.cancel()
+
+    run_virtual(lambda clock: main(_server(clock), clock))
+
+
+def _server(clock):
+    return ApiServer(clock, Random(1))
