@@ -103,6 +103,11 @@ async def retained(c: Cluster) -> None:
     web.edit(replicas=2)
 
 
+def no_claim_went(c: Cluster) -> bool:
+    """Tell whether no claim was ever deleted."""
+    return all(commit.type != "DELETED" for commit in c.server.commits(resource=CLAIMS))
+
+
 async def retention(c: Cluster) -> None:
     """Claims go with condemned pods, where ordinals are reserved (X11), and a set that changes its mind (X42)."""
     policy = {"whenDeleted": "Delete", "whenScaled": "Delete"}

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kruise.simulator import scenario_set_scale as scale
 from kruise.simulator import scenario_set_updates as updates
-from kruise.simulator.scenario_sets import arrived, seen, storage_class
+from kruise.simulator.scenario_sets import arrived, seen, seen_without_spares, storage_class
 from kruise.simulator.scenario_workloads import Script, Workload
 from kruise.simulator.scenario_world import Cluster
 
@@ -80,7 +80,14 @@ SET_WORKLOADS: Final[dict[str, Workload]] = {
         _of("hooks-in-order", updates.hooks_in_order, arrived("app:v2"), writes=40),
         _of("hook-rollback", updates.hook_rollback, arrived("app:v1"), writes=24),
         _of("pre-normal", updates.pre_normal, arrived("app:v2"), writes=24),
-        _of("retained", scale.retained, arrived("app:v1"), writes=20, volumes=True),
+        _of(
+            "retained",
+            scale.retained,
+            lambda c: arrived("app:v1")(c) and scale.no_claim_went(c),
+            writes=20,
+            volumes=True,
+            end=seen_without_spares,
+        ),
         _of(
             "retention",
             scale.retention,

@@ -246,6 +246,13 @@ def seen(cluster: Cluster) -> dict[str, Any]:
     return found
 
 
+def seen_without_spares(cluster: Cluster) -> dict[str, Any]:
+    """Return the same without claims that no pod mounts: how far a set grew before it shrank is not said."""
+    found = seen(cluster)
+    used = {name for pod in cluster.server.list(PODS, NAMESPACE) for name in reading.mounted(pod)}
+    return {**found, "claims": {name: claim for name, claim in found["claims"].items() if name in used}}
+
+
 class HookOperator(Actor):
     """The user's own controller behind the hooks: it drains, releases, and takes back."""
 
