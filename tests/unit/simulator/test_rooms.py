@@ -359,15 +359,24 @@ def test_tst1_eviction_deletes(server):
     assert server.get("pods", "a") is None
 
 
-def test_tst1_claims_may_only_grow(server):
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    server.create("persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": spec})
-    grown = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
-    refused(422, server.patch, "persistentvolumeclaims", "c", grown)
-    server.patch("persistentvolumeclaims", "c", {"spec": {"volumeName": "v"}})
-    server.patch("persistentvolumeclaims", "c", {"status": {"phase": "Bound"}}, subresource="status")
-    server.patch("persistentvolumeclaims", "c", grown)
-    refused(422, server.patch, "persistentvolumeclaims", "c", {"spec": {"volumeName": "w"}})
+def test_tst1_claims_may_only_grow_where_their_class_lets_them(server):
+    for name, grows in (("fast", True), ("stiff", False)):
+        storage = {"metadata": {"name": name}, "provisioner": "x", "allowVolumeExpansion": grows}
+        server.create("storageclasses.storage.k8s.io", storage)
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}}}
+        claim = {"metadata": {"name": name}, "spec": {**spec, "storageClassName": name}}
+        server.create("persistentvolumeclaims", claim)
+        grown, shrunk = ({"spec": {"resources": {"requests": {"storage": size}}}} for size in ("3Gi", "1Gi"))
+        refused(422, server.patch, "persistentvolumeclaims", name, grown)
+        server.patch("persistentvolumeclaims", name, {"spec": {"volumeName": "v"}})
+        status = {"status": {"phase": "Bound", "capacity": {"storage": "2Gi"}}}
+        server.patch("persistentvolumeclaims", name, status, subresource="status")
+        if grows:
+            server.patch("persistentvolumeclaims", name, grown)
+        else:
+            refused(403, server.patch, "persistentvolumeclaims", name, grown)
+        refused(422, server.patch, "persistentvolumeclaims", name, shrunk)
+        refused(422, server.patch, "persistentvolumeclaims", name, {"spec": {"volumeName": "w"}})
 
 
 # Custom kinds
