@@ -147,6 +147,7 @@ def test_scaling_up_and_down_with_a_claim_each(
     world: World, watched: Watched, launch: Callable[..., ManagerProcess], size: int
 ) -> None:
     world.nodes(max(10, size // 20))
+    world.storage_class()
     image = "registry.example.com/app"
     flags = ("--claims", "--no-gated")
     best = ideal.seconds(world.cluster, "create", "delete", pods=size, budget=size, image=image, flags=flags)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.real
 
 def kubectl(world: World, *args: str) -> str:
     """Run kubectl as the administrator; return what it prints."""
-    return str(world.cluster.kubectl(*args))
+    return world.cluster.kubectl(*args).stdout
 
 
 def kruise_status(world: World, *args: str) -> tuple[int, str]:

@@ -114,6 +114,14 @@ class World:
         """Delete a set."""
         self.call("DELETE", f"{SETS_PATH.format(namespace)}/{name}")
 
+    def storage_class(self, name: str = "simulated") -> None:
+        """Make sure of a default class whose claims the simulated provisioner binds and expands."""
+        meta = {"name": name, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+        body = {"metadata": meta, "provisioner": "sim.kruise.io/provisioner", "allowVolumeExpansion": True}
+        path = "/apis/storage.k8s.io/v1/storageclasses"
+        if all(item["metadata"]["name"] != name for item in self.call("GET", path)["items"]):
+            self.call("POST", path, {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", **body})
+
     def pods(self) -> list[Body]:
         """Return all pods."""
         found: list[Body] = self.call("GET", "/api/v1/pods")["items"]
