@@ -56,7 +56,7 @@ def test_s4_a_pod_loses_ready_in_the_same_write_as_its_gate() -> None:
             "status": "False",
             "reason": "ReadinessGatesNotReady",
             "message": 'the status of pod readiness gate "InPlaceUpdateReady" is not "True", but False',
-            "lastTransitionTime": None,
+            "lastTransitionTime": STAMP,
         },
     ]
 
