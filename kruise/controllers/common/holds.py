@@ -44,11 +44,11 @@ class Holds:
     def __init__(self) -> None:
         self._holds: dict[str, Hold] = {}
 
-    def failed(self, uid: str, name: str, error: Exception, now: float) -> None:
-        """Note that an attempt on *uid* failed at *now*."""
+    def failed(self, uid: str, name: str, error: Exception, now: float, *, first: float = FIRST_DELAY) -> None:
+        """Note that an attempt on *uid* failed at *now*. *first* is how long the first failure makes it wait."""
         old = self._holds.get(uid)
         failures = 1 if old is None else old.failures + 1
-        delay = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 30))
+        delay = min(MAX_DELAY, first * 2.0 ** min(failures - 1, 30))
         # A refusal of a later attempt says nothing about an earlier one that is still on its way.
         unsure = now + LANDS_WITHIN if isinstance(error, UnknownOutcome) else (old.unsure_until if old else 0.0)
         self._holds[uid] = Hold(name, error, now + delay, failures, unsure)

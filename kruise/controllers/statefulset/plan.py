@@ -163,7 +163,8 @@ def _events(view: View, draft: Draft) -> tuple[PlannedEvent, ...]:
 def settle(view: View, done: Plan, results: Results, now: float) -> Settled:
     """Return the status after the chains of *done* ended as *results*. ``status.wire`` gives its plain JSON."""
     stored = view.sts.status
-    status = completed(with_results(counted(view), view, results), rolls=view.frame.rolls)
+    needed = view.sts.spec.replicas if view.frame.rolling.partition > 0 else 0
+    status = completed(with_results(counted(view), view, results), rolls=view.frame.rolls, needed=needed)
     failures = {one.chain.name: one.error for one in results.failures}
     facts = done.facts(failures)
     summary = summarize(view, now, facts)

@@ -30,7 +30,7 @@ from kruise.apis.ordinals import NO_MEMBER
 from kruise.apis.revisiondata import RevisionDataError
 from kruise.apis.selectors import Selector, SelectorError
 from kruise.apis.statefulset import STATEFULSETS, StatefulSet
-from kruise.controllers.common.holds import Holds
+from kruise.controllers.common.holds import FIRST_DELAY, Holds
 from kruise.controllers.common.pace import StatusPace
 from kruise.controllers.common.reasons import NameConflictError, Reason
 from kruise.controllers.common.replacements import Replacement, Replacements
@@ -60,6 +60,8 @@ __all__ = ["StatefulSetReconciler"]
 
 log = get_logger("statefulset")
 
+TAKEN_DELAY: Final = 5.0
+"""Seconds for which a name that somebody else has is not tried again, unless he is seen to go."""
 SOON: Final = 0.001
 """Seconds after which a pass that left something over is followed by the next; no failure, so no back-off."""
 
@@ -239,7 +241,9 @@ class StatefulSetReconciler:
         moment = self._clock.monotonic()
         for failure in done.failures:
             name = failure.chain.name
-            kept.holds.failed(name, name, failure.error, moment)
+            # Whoever has the name of a pod is seen to go; trying often would only be refused often (rule 6).
+            first = TAKEN_DELAY if isinstance(failure.error, NameConflictError) else FIRST_DELAY
+            kept.holds.failed(name, name, failure.error, moment, first=first)
             kept.failures[name] = failure
         for chain, step in done.done:
             if isinstance(step, DeletePod) and step.why is Why.FAILED:

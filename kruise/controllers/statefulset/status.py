@@ -76,9 +76,13 @@ def with_results(status: StatefulSetStatus, view: View, results: Results) -> Sta
 _LEAVING = (Why.UPDATE, Why.SPECIFIED)
 
 
-def completed(status: StatefulSetStatus, *, rolls: bool) -> StatefulSetStatus:
-    """Let the update revision become the current one when every pod is at it and ready."""
-    if rolls and status.updated_replicas == status.replicas == status.ready_replicas:
+def completed(status: StatefulSetStatus, *, rolls: bool, needed: int = 0) -> StatefulSetStatus:
+    """Let the update revision become the current one when every pod is at it and ready.
+
+    At least *needed* pods must be there. Under a partition that is all of them: upstream counts those that are there,
+    and a pod that the partition keeps on the current revision comes back at the update revision when it was missing.
+    """
+    if rolls and status.updated_replicas == status.replicas == status.ready_replicas >= needed:
         return replace(status, current_replicas=status.updated_replicas, current_revision=status.update_revision)
     return status
 

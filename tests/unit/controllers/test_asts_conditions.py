@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from kruise.apis.statefulset import StatefulSetStatus
 from kruise.controllers.common.reasons import Reason
 from kruise.controllers.statefulset.actions import Failure, Results
 from kruise.controllers.statefulset.plan import settle
-from kruise.controllers.statefulset.status import wire
+from kruise.controllers.statefulset.status import completed, wire
 from kruise.runtime.errors import Forbidden, Status
 from tests.property.asts_model import BAD, HOOK, OTHER, SetWorld
 
@@ -252,3 +253,37 @@ def test_the_first_the_awaited_and_the_final_status_are_decisive() -> None:
         last = world.write_status(planned, world.apply(planned.chains))
     assert last.decisive
     assert "Ready" in true_ones(world)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "needed", "revision"),
+    [(2, 0, "new"), (2, 3, "old"), (3, 3, "new"), (0, 0, "new")],
+)
+def test_s3_an_update_is_complete_under_a_partition_only_when_every_pod_is_there(
+    replicas: int, needed: int, revision: str
+) -> None:
+    """A pod below the partition that is missing for a moment must come back at the revision that the partition keeps."""
+    status = StatefulSetStatus(
+        replicas=replicas,
+        ready_replicas=replicas,
+        updated_replicas=replicas,
+        current_revision="old",
+        update_revision="new",
+    )
+    assert completed(status, rolls=True, needed=needed).current_revision == revision
+    assert completed(status, rolls=False, needed=needed).current_revision == "old"
+
+
+def test_s3_a_pod_below_the_partition_comes_back_at_its_revision() -> None:
+    world = grown(3, podManagementPolicy="Parallel", rolling={"partition": 1, "maxUnavailable": 3})
+    old = world.status["currentRevision"]
+    world.set_image("app:v2")
+    settle_all(world)
+    assert world.status["updatedReplicas"] == 2
+    world.delete(0)
+    world.gone(0)
+    world.write_status(world.plan(), [])  # its creation is refused
+    assert world.status["replicas"] == 2
+    assert world.status["currentRevision"] == old, "two of two pods are updated, and the third one is missing"
+    settle_all(world)
+    assert [world.outdated(ordinal) for ordinal in range(3)] == [True, False, False]
