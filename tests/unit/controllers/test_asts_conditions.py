@@ -262,7 +262,7 @@ def test_the_first_the_awaited_and_the_final_status_are_decisive() -> None:
 def test_s3_an_update_is_complete_under_a_partition_only_when_every_pod_is_there(
     replicas: int, needed: int, revision: str
 ) -> None:
-    """A pod below the partition that is missing for a moment must come back at the revision that the partition keeps."""
+    """A pod below the partition that is missing for a moment comes back at the revision that the partition keeps."""
     status = StatefulSetStatus(
         replicas=replicas,
         ready_replicas=replicas,
