@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["PatchKind", "defaults_of", "patch_changes", "semantically_equal", "would_change"]
+__all__ = ["PatchKind", "defaults_of", "patch_changes", "semantically_equal", "wire_names", "would_change"]
 
 
 class PatchKind(enum.Enum):
@@ -132,7 +132,7 @@ def _member(value: Any, key: str) -> Any:
     if isinstance(value, Mapping):
         return value.get(key)
     if isinstance(value, msgspec.Struct):
-        attribute = _wire_names(type(value)).get(key)
+        attribute = wire_names(type(value)).get(key)
         if attribute is None:
             return _UNKNOWN
         found = getattr(value, attribute)
@@ -141,7 +141,8 @@ def _member(value: Any, key: str) -> Any:
 
 
 @lru_cache(maxsize=512)
-def _wire_names(struct: type[msgspec.Struct]) -> dict[str, str]:
+def wire_names(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Return the field of each wire name. Reading the annotations of a type anew would cost more than a whole pass."""
     return {f.encode_name: f.name for f in msgspec.structs.fields(struct)}
 
 
@@ -166,7 +167,7 @@ def _struct_agrees(current: msgspec.Struct, wanted: Any) -> bool:
         wanted = {}
     if not isinstance(wanted, Mapping):
         return False
-    known = _wire_names(type(current))
+    known = wire_names(type(current))
     if any(key not in known for key in wanted):
         return False
     for wire in known:
@@ -182,7 +183,7 @@ def _struct_agrees(current: msgspec.Struct, wanted: Any) -> bool:
 
 def _is_default(view: msgspec.Struct, wire: str, have: Any) -> bool:
     """Tell whether *have* is what the member *wire* of *view* is when the wire does not have it."""
-    return _empty(have) or bool(have == defaults_of(type(view))[_wire_names(type(view))[wire]])
+    return _empty(have) or bool(have == defaults_of(type(view))[wire_names(type(view))[wire]])
 
 
 @lru_cache(maxsize=512)

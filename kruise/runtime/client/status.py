@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from kruise.runtime.client.noop import defaults_of
+from kruise.runtime.client.noop import defaults_of, wire_names
 from kruise.runtime.objects import Object
 
 
@@ -26,10 +26,9 @@ def status_patch(obj: Object, status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the merge patch, to be put under ``status``, that makes *status* the status of *obj*."""
     old = getattr(obj, "status", None)
     wanted = dict(status)
-    if isinstance(old, msgspec.Struct) and "observedGeneration" not in wanted:
-        fields = {f.encode_name for f in msgspec.structs.fields(old)}
-        if "observedGeneration" in fields:
-            wanted["observedGeneration"] = obj.metadata.generation
+    has_it = isinstance(old, msgspec.Struct) and "observedGeneration" in wire_names(type(old))
+    if has_it and "observedGeneration" not in wanted:
+        wanted["observedGeneration"] = obj.metadata.generation
     return _replacing(old, wanted)
 
 
@@ -51,8 +50,8 @@ def _present(value: Any) -> dict[str, Any]:
     if isinstance(value, msgspec.Struct):
         blank = defaults_of(type(value))
         return {
-            f.encode_name: have
-            for f in msgspec.structs.fields(value)
-            if (have := getattr(value, f.name)) not in (None, msgspec.UNSET) and have != blank.get(f.name)
+            wire: have
+            for wire, name in wire_names(type(value)).items()
+            if (have := getattr(value, name)) not in (None, msgspec.UNSET) and have != blank.get(name)
         }
     return {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else {}
