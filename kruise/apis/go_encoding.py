@@ -115,26 +115,33 @@ def quantity_text(value: Any) -> Any:
 
 
 def canonical(
-    value: Any, type_name: str, *, upstream_only: bool = False, quantity: Callable[[Any], Any] = quantity_text
+    value: Any,
+    type_name: str,
+    *,
+    upstream_only: bool = False,
+    exact: bool = False,
+    quantity: Callable[[Any], Any] = quantity_text,
 ) -> Any:
     """Return *value*, plain JSON of the core type *type_name*, as Go writes it. *value* is not changed.
 
-    *upstream_only* drops what OpenKruise's Go types do not have, as Go itself does. *quantity* writes quantities.
+    *upstream_only* drops what OpenKruise's Go types do not have, as Go itself does. *exact* keeps large integers, as
+    where Go encodes its types without detour. *quantity* writes quantities.
 
     >>> canonical({"name": "a", "env": [], "stdin": False}, "core.v1.Container")
     {'name': 'a', 'resources': {}}
     """
-    return _Writer(upstream_only, quantity).write(value, type_name)
+    return _Writer(upstream_only, quantity, (lambda number: number) if exact else _rounded).write(value, type_name)
 
 
 class _Writer:
     """One walk through a value."""
 
-    __slots__ = ("_quantity", "_upstream_only")
+    __slots__ = ("_number", "_quantity", "_upstream_only")
 
-    def __init__(self, upstream_only: bool, quantity: Callable[[Any], Any]) -> None:
+    def __init__(self, upstream_only: bool, quantity: Callable[[Any], Any], number: Callable[[Any], Any]) -> None:
         self._upstream_only = upstream_only
         self._quantity = quantity
+        self._number = number
 
     def write(self, value: Any, type_name: str) -> Any:
         """Return *value* in Go's form; null as the zero of its type."""
@@ -162,7 +169,7 @@ class _Writer:
                 if not self._upstream_only:
                     self._keep(written, name, item, member)
                 continue
-            found = _rounded(item) if member.scalar else self.write(item, member.type)
+            found = self._number(item) if member.scalar else self.write(item, member.type)
             if member.pointer and found is None:
                 continue  # the zero time, which reads as absent once it was written
             if member.kept or found not in _NOTHING:
@@ -196,7 +203,7 @@ class _Writer:
             return _WITHOUT_EMPTY.get(type_name, _ZERO.get(type_name))
         if type_name == "time":
             return _time(value)
-        return _rounded(value)
+        return self._number(value)
 
 
 def _rounded(value: Any) -> Any:

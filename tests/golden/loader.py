@@ -32,7 +32,6 @@ HERE: Final = Path(__file__).parent
 SKIPPED: Final[tuple[tuple[str, Mapping[str, Any], str], ...]] = (
     ("hashes", {"do": "computeHash"}, "optional: no kind uses the library's pod template hash"),
     ("hashes", {"do": "container"}, "written by node daemons beside kubelets up to 1.30, of containers kept in full"),
-    ("hashes", {"do": "sidecarSet"}, "comes with the SidecarSet: needs the declared field order of its containers"),
 )
 """File, the input fields that mark the case, and why it does not run."""
 

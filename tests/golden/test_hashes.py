@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kruise.apis import hashes
+from kruise.apis.sidecarset_hash import sidecarset_hashes
 from tests.golden.loader import Case, parametrize
 
 
@@ -33,6 +34,9 @@ def answer(case: Case) -> dict[str, Any]:
                 what["container"], what.get("labels") or {}, what.get("annotations") or {}
             )
             return {"hash": found_hash}
+        case "sidecarSet":
+            whole, without_images = sidecarset_hashes(what["sidecarSet"]["spec"])
+            return {"hash": whole, "hashWithoutImage": without_images}
     raise AssertionError(f"unknown question {what['do']!r}")
 
 
