@@ -35,6 +35,7 @@ __all__ = [
     "min_updated_ready_pods",
     "parse",
     "scaled",
+    "sidecarset_injection_share",
     "sidecarset_max_unavailable",
     "sidecarset_partition",
     "statefulset_max_unavailable",
@@ -209,6 +210,20 @@ def sidecarset_partition(value: IntOrString | None, total: int) -> Scaled:
     if count == total and total > 1 and value != "100%":
         count -= 1
     return Scaled(max(0, min(count, total)))
+
+
+def sidecarset_injection_share(value: IntOrString | None) -> Fraction:
+    """Return which share of new pods, 0 to 1, gets the old sidecars; a number, and nothing, give 0.
+
+    Raises IntOrStringError for a string without a number.
+    """
+    if value is None or isinstance(value, int):
+        return Fraction(0)
+    text = value.removesuffix("%")
+    percentage = _fraction(text)
+    if percentage is None:
+        raise IntOrStringError(f"strconv.ParseFloat: parsing {go_quote(text)}: invalid syntax")
+    return percentage / 100
 
 
 def _fraction(text: str) -> Fraction | None:

@@ -1,0 +1,1 @@
+"""SidecarSet: containers that join the pods of others, and are upgraded there."""

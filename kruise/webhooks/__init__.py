@@ -1,0 +1,1 @@
+"""Admission: what happens to objects on their way into the cluster."""
