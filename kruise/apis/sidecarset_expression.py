@@ -159,7 +159,7 @@ def _extreme(name: str, left: Value, right: Value) -> Value:
 class _Reader:
     """One pass over one text: ``_next`` is the token that is not yet taken, ``_at`` where the text goes on after it."""
 
-    __slots__ = ("_at", "_bindings", "_depth", "_text", "_next", "_value", "used")
+    __slots__ = ("_at", "_bindings", "_depth", "_next", "_text", "_value", "used")
 
     def __init__(self, expression: str, bindings: Mapping[str, Value]) -> None:
         self._text = expression.encode("utf-8", "surrogatepass").decode("latin-1")
