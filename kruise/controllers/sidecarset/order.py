@@ -1,0 +1,227 @@
+"""Which of the waiting pods are upgraded first, and how many of them now (spec/sidecarset 8.3 to 8.5).
+
+Purpose: the arithmetic of priority, scatter, partition and budget, over plain values.
+
+Guarantees:
+
+* The rank of a pod depends on that pod alone, so a view keeps its waiting pods in order while they change one by one.
+* C5: a pod that works is taken only while the pods that are upgraded and not back yet are fewer than maxUnavailable.
+  One that does not work costs nothing. The first refusal ends the walk: no later pod overtakes.
+* The last *partition* pods of the waiting ones stay as they are.
+
+What this does not do: it does not ask whether a pod may be upgraded at all; ``podstate`` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from kruise.apis.core import Pod
+from kruise.apis.intorstring import sidecarset_max_unavailable, sidecarset_partition
+from kruise.apis.selectors import Selector, SelectorError, convert_fast
+from kruise.apis.sidecarset import RESTART_ALWAYS, ScatterTerm, SidecarSetUpdateStrategy
+from kruise.apis.statefulset import PriorityStrategy
+from kruise.controllers.common.readiness import condition_of
+from kruise.controllers.sidecarset.podstate import pod_ready
+from kruise.runtime.clock import parse_time
+
+__all__ = ["Rank", "Take", "budget", "default_rank", "expanded", "partition", "ranking", "scattered", "take"]
+
+Rank = tuple[float, ...]
+"""Where a pod comes; lower first."""
+
+T = TypeVar("T", bound=Hashable)
+
+_PHASES: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
+_TRAILING: Final = re.compile(r"[0-9]*\Z")
+_MAX_DIGITS: Final = 18
+_EVERY_VALUE: Final = "*"
+_FIRST: Final = float("-inf")
+
+
+# ---- ranks -----------------------------------------------------------------------------------------------------------
+
+
+def default_rank(pod: Pod) -> Rank:
+    """Return the rank of a pod by what it does: those whose restart hurts least come first."""
+    is_ready = pod_ready(pod)
+    regular = max((one.restart_count for one in pod.status.container_statuses), default=0)
+    native = 0
+    if pod.status.init_container_statuses:
+        names = {c.name for c in pod.spec.init_containers if c.restart_policy == RESTART_ALWAYS}
+        counts = (one.restart_count for one in pod.status.init_container_statuses if one.name in names)
+        native = max(counts, default=0)
+    return (
+        1 if pod.spec.node_name else 0,
+        _PHASES.get(pod.status.phase, 0),
+        1 if is_ready else 0,
+        _recent(_ready_since(pod)) if is_ready else 0,
+        -regular,
+        -native,
+        _recent(parse_time(pod.metadata.creation_timestamp)),
+    )
+
+
+def _ready_since(pod: Pod) -> float | None:
+    condition = condition_of(pod, "Ready")
+    return parse_time(condition.last_transition_time) if condition is not None else None
+
+
+def _recent(seconds: float | None) -> float:
+    """Rank the later before the earlier, and what has no time before both."""
+    return _FIRST if seconds is None else -seconds
+
+
+def ranking(strategy: PriorityStrategy | None) -> Callable[[Pod], Rank]:
+    """Return the function that ranks a pod: by priority, then by default. A term with a broken selector is skipped."""
+    if strategy is not None and strategy.weight_priority:
+        terms = [(_selector(term.match_selector), term.weight) for term in strategy.weight_priority]
+        known = [(selector, weight) for selector, weight in terms if selector is not None]
+
+        def by_weight(pod: Pod) -> Rank:
+            labels = pod.metadata.labels
+            return (-sum(weight for selector, weight in known if selector.matches(labels)), 0, *default_rank(pod))
+
+        return by_weight
+    if strategy is not None and strategy.order_priority:
+        keys = [term.ordered_key for term in strategy.order_priority]
+        return lambda pod: (*_by_order(keys, pod.metadata.labels), *default_rank(pod))
+    return default_rank
+
+
+def _selector(selector: Any) -> Selector | None:
+    try:
+        return convert_fast(msgspec.to_builtins(selector))
+    except SelectorError:
+        return None
+
+
+def _by_order(keys: Sequence[str], labels: Mapping[str, str]) -> tuple[int, int]:
+    """Rank by the first of *keys* that a pod has, the larger number first; a pod with none comes before all."""
+    for level, key in enumerate(keys):
+        if key in labels:
+            return level, -_trailing_number(labels[key])
+    return -1, 0
+
+
+def _trailing_number(value: str) -> int:
+    found = _TRAILING.search(value)
+    digits = found[0].lstrip("0") if found is not None else ""
+    return int(digits) if digits and len(digits) <= _MAX_DIGITS else 0
+
+
+# ---- scatter ---------------------------------------------------------------------------------------------------------
+
+
+def expanded(terms: Iterable[ScatterTerm], matched: Callable[[], Iterable[Mapping[str, str]]]) -> list[tuple[str, str]]:
+    """Return the label pairs that are scattered, each once. ``*`` stands for each value that a *matched* pod has."""
+    found: dict[tuple[str, str], None] = {}
+    for term in terms:
+        if term.value == _EVERY_VALUE:
+            found.update(((term.key, labels[term.key]), None) for labels in matched() if term.key in labels)
+        else:
+            found[term.key, term.value] = None
+    return list(found)
+
+
+def scattered(
+    waiting: Sequence[T],
+    labels_of: Callable[[T], Mapping[str, str]],
+    pairs: Sequence[tuple[str, str]],
+    totals: Callable[[str, str], int],
+    total: int,
+) -> list[T]:
+    """Spread the pods of each label pair over the *waiting* ones.
+
+    *totals* tells how many of all *total* matched pods have a label.
+    """
+    order = list(waiting)
+    if len(pairs) > 1:
+        have: Counter[tuple[str, str]] = Counter()
+        for one in order:
+            labels = labels_of(one)
+            have.update(pair for pair in pairs if labels.get(pair[0]) == pair[1])
+        pairs = sorted((pair for pair in pairs if have[pair]), key=lambda pair: -have[pair])
+    for key, value in pairs:
+        matching = [one for one in order if labels_of(one).get(key) == value]
+        others = [one for one in order if labels_of(one).get(key) != value]
+        count = totals(key, value)
+        order = _interleaved(order, matching, others, count, total - count)
+    return order
+
+
+def _interleaved(order: list[T], matching: list[T], others: list[T], all_matching: int, all_others: int) -> list[T]:
+    """Return one pass of the scatter rule (spec 8.4)."""
+    if len(matching) <= 1 or len(others) <= 1:
+        return order
+    last = matching.pop()
+    all_matching -= 1
+    m, u = len(matching), len(others)
+    remainder = 0
+    # Cross-multiplied, so that no fraction is rounded: TU/TM >= u/m.
+    if all_others * m >= u * all_matching:
+        n, of_matching, of_others = _groups(m, u)
+    else:
+        _, of_matching, of_others = _groups(all_matching, all_others)
+        n = min(m // of_matching, u // of_others)
+        remainder = u - n * of_others
+    out, rest = others[:remainder], others[remainder:]
+    for i in range(n):
+        out += matching[i * of_matching : (i + 1) * of_matching]
+        out += rest[i * of_others : (i + 1) * of_others]
+    out += matching[n * of_matching :]
+    out += rest[n * of_others :]
+    return [*out, last]
+
+
+def _groups(a: int, b: int) -> tuple[int, int, int]:
+    """Return how many groups there are, and how many of each sort are in one: halves are rounded up."""
+    n = min(a, b)
+    if n <= 0:
+        return 0, 1, 1
+    return n, (2 * a + n) // (2 * n), (2 * b + n) // (2 * n)
+
+
+# ---- how many --------------------------------------------------------------------------------------------------------
+
+
+def partition(strategy: SidecarSetUpdateStrategy, total: int) -> int:
+    """Return how many of the waiting pods stay as they are."""
+    return sidecarset_partition(strategy.partition, total).value
+
+
+def budget(strategy: SidecarSetUpdateStrategy, total: int) -> int:
+    """Return how many pods may be on their way at a time."""
+    return sidecarset_max_unavailable(strategy.max_unavailable, total).value
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What a walk over the waiting pods gave."""
+
+    count: int
+    """So many of the first ones are taken."""
+    refused: bool
+    """The next one had to wait for the budget."""
+
+
+def take(works: Iterable[bool], busy: int, limit: int) -> Take:
+    """Walk the candidates, told for each whether it works, while *busy* pods of *limit* are on their way.
+
+    >>> take([False, True, True], busy=0, limit=1)
+    Take(count=2, refused=True)
+    """
+    count = 0
+    for one in works:
+        if one:
+            if busy >= limit:
+                return Take(count, True)
+            busy += 1
+        count += 1
+    return Take(count, False)
