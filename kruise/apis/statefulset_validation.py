@@ -41,7 +41,14 @@ from kruise.apis.statefulset_rules import V1ALPHA1, V1BETA1, convert_statefulset
 from kruise.apis.templatediff import first_difference
 from kruise.runtime.clock import parse_time
 
-__all__ = ["DELETE_PROTECTION", "IN_PLACE_GATE", "validate_delete", "validate_statefulset", "validate_update"]
+__all__ = [
+    "DELETE_PROTECTION",
+    "IN_PLACE_GATE",
+    "priority_problem",
+    "validate_delete",
+    "validate_statefulset",
+    "validate_update",
+]
 
 IN_PLACE_GATE: Final = "InPlaceUpdateReady"
 """The readiness gate that a template needs for an update in place."""
@@ -230,13 +237,13 @@ def _unordered_errors(rolling: Node, policy: str, path: str) -> list[FieldError]
     errors = []
     if policy != PARALLEL:
         errors.append(required(path, "unorderedUpdate can only work with Parallel PodManagementPolicyType"))
-    if problem := _priority_problem(child(unordered, "priorityStrategy") or {}):
+    if problem := priority_problem(child(unordered, "priorityStrategy") or {}):
         errors.append(required(f"{path}.priorityStrategy", problem))
     return errors
 
 
-def _priority_problem(strategy: Node) -> str:
-    """Return the first thing that is wrong with *strategy*, or ``""``."""
+def priority_problem(strategy: Node) -> str:
+    """Return the first thing that is wrong with the priorities of an update, or ``""``."""
     weights, orders = items(strategy, "weightPriority"), items(strategy, "orderPriority")
     if weights and orders:
         return "only one of weightPriority and orderPriority can be used"

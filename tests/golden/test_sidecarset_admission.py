@@ -11,11 +11,14 @@ import msgspec
 import pytest
 
 from kruise.apis import selectors
+from kruise.apis.core import ControllerRevision
+from kruise.apis.fielderrors import Plain
 from kruise.apis.go_encoding import canonical
 from kruise.apis.sidecarset import PatchPodMetadata
 from kruise.apis.sidecarset_hash import canonical_sidecar, hashed_text, sidecarset_hashes
 from kruise.apis.sidecarset_metadata import MetadataPatchError, patch_pod_metadata
 from kruise.apis.sidecarset_rules import convert_sidecarset, decode_problem, default_sidecarset
+from kruise.apis.sidecarset_validation import Surroundings, validate_sidecarset
 from tests.golden.loader import Case, deviations_for, normalise, parametrize, prune_ignored
 
 
@@ -88,3 +91,33 @@ def test_patch_metadata(case: Case) -> None:
         return
     found = patch_pod_metadata(case.input["annotations"], patches)
     assert found == (case.output["annotations"], case.output["unchanged"])
+
+
+def surroundings(case: Case) -> Surroundings:
+    return Surroundings(
+        others=case.input.get("others") or (),
+        revisions=msgspec.convert(
+            [
+                {**one, "data": msgspec.Raw(msgspec.json.encode(one.get("data")))}
+                for one in case.input.get("revisions") or []
+            ],
+            list[ControllerRevision],
+        ),
+        white_list=case.input.get("configMap"),
+        metadata_allowed=case.gates.get("SidecarSetPatchPodMetadataDefaultsAllowed", False),
+    )
+
+
+@parametrize("sidecarset-validation")
+def test_validation(case: Case) -> None:
+    version = case.input["version"]
+    given = typed(case.input["object"], version)
+    assert decode_problem(given, version) == ""
+    old = case.input.get("old") and typed(case.input["old"], version)
+    errors = validate_sidecarset(given, old, surroundings(case))
+    wanted = case.output["errors"]
+    assert [(str(e.type), e.field, e.detail) for e in errors] == [(w["type"], w["field"], w["detail"]) for w in wanted]
+    for have, want in zip(errors, wanted, strict=True):
+        if isinstance(want.get("badValue"), str | int) and not isinstance(have.value, Plain):
+            assert have.value == want["badValue"]
+    assert case.output["allowed"] is (not errors)
