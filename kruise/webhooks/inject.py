@@ -1,0 +1,405 @@
+"""Injection: what becomes of a pod on its way into the cluster.
+
+Purpose: the pure function behind the webhook, the preview and the simulation: a pod, a snapshot of the sets, a time;
+out comes a JSON patch and the reason for every set that gave nothing.
+
+Guarantees:
+
+* C1: the pod's own containers stay as they are, and so does everything that is not documented to change; volumes and
+  pull secrets are only appended.
+* C2: the same pod and sets give the same patch; injecting again changes nothing, the time in the annotations included.
+  The draw of a partition comes from ``request.uid``, once: a pod that already tells its revision keeps it.
+* C3: pods that no set may touch get nothing, whatever the webhook configuration says.
+* C4: two sets that would provide one container, or two different volumes of one name, are not both injected: the
+  first keeps its place, the other one is left out with a note. So is a set whose container would stand beside an init
+  container of the same name: the pod would be refused.
+* C8: :class:`InjectionRefused` is raised for a user's fault only (spec/sidecarset 5.1). A set that cannot be used
+  refuses nobody.
+
+What this does not do: it sends nothing, looks nothing up and knows no clock. The caller applies the patch before it
+answers (``runtime.webhook``).
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+import msgspec
+
+from kruise.apis.intorstring import IntOrStringError, sidecarset_injection_share
+from kruise.apis.selectors import SelectorError
+from kruise.apis.sidecarset import (
+    HASH_ANNOTATION,
+    HASH_WITHOUT_IMAGE_ANNOTATION,
+    INJECTED_LIST_ANNOTATION,
+    POLICY_PARTIAL,
+    WORKING_HOT_ANNOTATION,
+)
+from kruise.apis.sidecarset_metadata import MetadataPatchError, patch_pod_metadata
+from kruise.controllers.sidecarset.match import exempt, is_active
+from kruise.controllers.sidecarset.podannotations import (
+    Entry,
+    encode_entries,
+    encode_map,
+    injected_names,
+    modern,
+    parse_entries,
+    parse_map,
+)
+from kruise.controllers.sidecarset.resources import ResourcesError
+from kruise.webhooks.inject_containers import PodParts, is_injected
+from kruise.webhooks.inject_patch import PodPatch
+from kruise.webhooks.inject_pod import PodView
+from kruise.webhooks.inject_set import CompiledSet, Piece
+from kruise.webhooks.inject_snapshot import Candidate, Missing, Snapshot
+
+__all__ = ["InjectionRefused", "Note", "NoteReason", "Outcome", "Request", "explain", "inject"]
+
+
+class InjectionRefused(ValueError):
+    """The pod cannot be created like this. The message is for the user."""
+
+
+class NoteReason(enum.StrEnum):
+    """Why a set gives a pod nothing, or what was odd about it."""
+
+    INJECTED = "Injected"
+    EXEMPT = "PodExempt"
+    NOT_ACTIVE = "PodNotActive"
+    PAUSED = "InjectionPaused"
+    NAMESPACE_NOT_SELECTED = "NamespaceNotSelected"
+    LABELS_NOT_SELECTED = "LabelsNotSelected"
+    CANARY = "ReplacedByCanary"
+    CONFLICT = "ContainerConflict"
+    UNUSABLE = "SidecarSetUnusable"
+    REPLACED = "ContainerReplaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One remark about one set. ``set_name`` is ``""`` for a remark about the pod."""
+
+    set_name: str
+    reason: NoteReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the API server says beside the pod."""
+
+    uid: str = ""
+    namespace: str = ""
+    operation: str = "CREATE"
+    resource: str = "pods"
+    sub_resource: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer. An empty patch leaves the pod as it is."""
+
+    patch: bytes = b""
+    injected: tuple[str, ...] = ()
+    """The sets of which the pod gets containers, in their order."""
+    notes: tuple[Note, ...] = ()
+
+
+UNCHANGED: Final = Outcome()
+
+
+def inject(
+    pod: bytes | Mapping[str, Any], request: Request, snapshot: Snapshot, *, now: str, sort_by_name: bool = False
+) -> Outcome:
+    """Return what *pod*, as bytes or as plain JSON, becomes. *now*: RFC 3339, UTC, whole seconds.
+
+    *sort_by_name* is the gate ``EnableSortSidecarContainerByName``. Raises InjectionRefused.
+    """
+    if request.operation != "CREATE" or request.resource != "pods" or request.sub_resource:
+        return UNCHANGED
+    view = _view(pod)
+    namespace = view.namespace or request.namespace
+    if not is_active(view.phase, view.deletion_timestamp):
+        return UNCHANGED
+    candidates = snapshot.index.candidates(namespace)
+    if not candidates:
+        return UNCHANGED
+    why = exempt(namespace, view.labels, view.annotations, snapshot.own_namespace)
+    if why:
+        return Outcome(notes=(Note("", NoteReason.EXEMPT, why),))
+    labels = snapshot.namespaces.get(namespace)
+    matched = [c for c in candidates if not c.current.paused and c.current.matcher.matches(view.labels, labels)]
+    bases = {c.current.canary_of for c in matched if c.current.canary_of}
+    matched = [c for c in matched if c.current.name not in bases]
+    if not matched:
+        return UNCHANGED
+    return _Injection(view, namespace, request.uid, now).run(matched, sort_by_name=sort_by_name)
+
+
+def explain(pod: bytes | Mapping[str, Any], request: Request, snapshot: Snapshot, *, now: str) -> tuple[Note, ...]:
+    """Say of every set what it does for *pod*, and why not. Raises InjectionRefused as :func:`inject` does."""
+    view = _view(pod)
+    namespace = view.namespace or request.namespace
+    outcome = inject(pod, request, snapshot, now=now)
+    labels = snapshot.namespaces.get(namespace)
+    noted = {note.set_name: note for note in outcome.notes if note.reason is NoteReason.CONFLICT}
+    whole = next((note for note in outcome.notes if note.reason is NoteReason.EXEMPT), None)
+    if whole is None and not is_active(view.phase, view.deletion_timestamp):
+        whole = Note("", NoteReason.NOT_ACTIVE, "the pod has finished, or is being deleted")
+    notes = [Note(name, NoteReason.UNUSABLE, problem) for name, problem in sorted(snapshot.unusable.items())]
+    for candidate in snapshot.sets:
+        current = candidate.current
+        if whole is not None:
+            notes.append(Note(current.name, whole.reason, whole.message))
+        elif current.name in outcome.injected:
+            notes.append(Note(current.name, NoteReason.INJECTED, ", ".join(current.parts.sidecar_list)))
+        elif current.name in noted:
+            notes.append(noted[current.name])
+        else:
+            notes.append(_not_selected(current, view, namespace, labels))
+    return tuple(notes)
+
+
+def _not_selected(current: CompiledSet, view: PodView, namespace: str, labels: Mapping[str, str] | None) -> Note:
+    if current.paused:
+        return Note(current.name, NoteReason.PAUSED, "spec.injectionStrategy.paused is true")
+    if not current.matcher.selects_namespace(labels):
+        text = f"its namespaceSelector does not select the namespace {namespace}"
+        return Note(current.name, NoteReason.NAMESPACE_NOT_SELECTED, text)
+    if not current.matcher.selects_labels(view.labels):
+        return Note(current.name, NoteReason.LABELS_NOT_SELECTED, "its selector does not select the labels of the pod")
+    if current.parts.sidecars:
+        return Note(current.name, NoteReason.CANARY, "a canary of it is injected in its place")
+    return Note(current.name, NoteReason.INJECTED, "it has no containers")
+
+
+def _view(pod: bytes | Mapping[str, Any]) -> PodView:
+    try:
+        return PodView.of(pod)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InjectionRefused(f"the pod cannot be read: {error}") from None
+
+
+class _Injection:
+    """One pod and the sets that want it."""
+
+    __slots__ = ("_already", "_annotations", "_namespace", "_notes", "_now", "_uid", "_view")
+
+    def __init__(self, view: PodView, namespace: str, uid: str, now: str) -> None:
+        self._view = view
+        self._namespace = namespace
+        self._uid = uid
+        self._now = now
+        self._notes: list[Note] = []
+        self._annotations: dict[str, str] = dict(view.annotations or {})
+        self._already: frozenset[str] = frozenset()
+
+    def run(self, matched: Iterable[Candidate], *, sort_by_name: bool) -> Outcome:
+        chosen = self._without_conflicts([self._revision_of(candidate) for candidate in matched])
+        self._already = frozenset(item.name for item in chosen if self._has(item))
+        for item in chosen:
+            if item.patches and item.name not in self._already:
+                self._patch_metadata(item)
+        init, containers, volumes = self._build(chosen)
+        patch = PodPatch()
+        if not init and not containers:
+            patch.annotations(self._view.annotations, self._annotations, metadata=self._view.has_metadata)
+            return Outcome(patch.encode(), (), tuple(self._notes))
+        self._annotate(chosen)
+        patch.annotations(self._view.annotations, self._annotations, metadata=self._view.has_metadata)
+        init.sort(key=lambda found: found[0].name.encode())
+        if sort_by_name:
+            containers.sort(key=lambda found: found[0].name.encode())
+        self._merge(patch, "initContainers", self._view.init_containers, init)
+        self._merge(patch, "containers", self._view.containers, containers)
+        self._append(patch, "volumes", self._view.volumes, volumes)
+        secrets = {name: msgspec.json.encode({"name": name}) for item in chosen for name in item.secrets}
+        self._append(patch, "imagePullSecrets", self._view.pull_secrets, secrets)
+        return Outcome(patch.encode(), tuple(item.name for item in chosen), tuple(self._notes))
+
+    # ---- which revision ----------------------------------------------------------------------------------------------
+
+    def _revision_of(self, candidate: Candidate) -> CompiledSet:
+        """Return the revision that this pod gets (spec 5.3)."""
+        current, historical = candidate.current, candidate.historical
+        if historical is None or not self._wants_historical(current, historical):
+            return current
+        if isinstance(historical, Missing):
+            raise InjectionRefused(historical.message)
+        return historical
+
+    def _wants_historical(self, current: CompiledSet, historical: CompiledSet | Missing) -> bool:
+        if current.injection is None:
+            return False
+        if current.update_paused or current.injection.policy != POLICY_PARTIAL:
+            return True
+        selector = current.update_selector
+        if isinstance(selector, SelectorError):
+            raise InjectionRefused(str(selector))
+        if selector is not None and not selector.matches(self._view.labels):
+            return True
+        try:
+            share = sidecarset_injection_share(current.partition)
+        except IntOrStringError as error:
+            raise InjectionRefused(str(error)) from None
+        entry = self._entry(current.name)
+        if not isinstance(historical, Missing) and entry.hash != "":
+            # The pod was here before: a draw from another uid must not change its mind.
+            if entry.hash == historical.hash and entry.revision == historical.revision:
+                return True
+            if entry.hash == current.hash:
+                return False
+        return _draw(self._uid, current.name) < share
+
+    def _entry(self, name: str) -> Entry:
+        return parse_entries((self._view.annotations or {}).get(HASH_ANNOTATION) or "{}").of(name)
+
+    def _has(self, item: CompiledSet) -> bool:
+        """Tell whether the pod already has this revision of the set, with all its containers."""
+        entry = self._entry(item.name)
+        if entry.hash != item.hash or entry.revision != item.revision or entry.sidecars != item.parts.sidecar_list:
+            return False
+        full = self._view.full()["spec"]
+        present = {
+            (init, container.get("name"))
+            for init, field in ((True, "initContainers"), (False, "containers"))
+            for container in full.get(field) or ()
+            if is_injected(container)
+        }
+        return all((sidecar.init, name) in present for sidecar in item.parts.sidecars for name in sidecar.names)
+
+    # ---- conflicts ---------------------------------------------------------------------------------------------------
+
+    def _without_conflicts(self, chosen: Sequence[CompiledSet]) -> list[CompiledSet]:
+        owners: dict[str, str] = {}
+        volumes: dict[str, tuple[str, Piece]] = {}
+        kept: list[CompiledSet] = []
+        for item in chosen:
+            why = self._conflict(item, owners, volumes)
+            if why:
+                self._notes.append(Note(item.name, NoteReason.CONFLICT, why))
+                continue
+            kept.append(item)
+            owners.update((name, item.name) for sidecar in item.parts.sidecars for name in sidecar.names)
+            for name, volume in item.parts.used_volumes.items():
+                volumes.setdefault(name, (item.name, volume))
+        return kept
+
+    def _conflict(self, item: CompiledSet, owners: Mapping[str, str], volumes: Mapping[str, tuple[str, Piece]]) -> str:
+        for sidecar in item.parts.sidecars:
+            other = self._view.containers if sidecar.init else self._view.init_containers
+            for name in sidecar.names:
+                if name in owners:
+                    return f"SidecarSet {owners[name]} already provides the container {name}"
+                if other is not None and name in other:
+                    kind = "a container" if sidecar.init else "an init container"
+                    return f"the pod has {kind} called {name}"
+        for name, volume in item.parts.used_volumes.items():
+            owner, known = volumes.get(name, ("", volume))
+            if known.body != volume.body and name not in (self._view.volumes or ()):
+                return f"SidecarSet {owner} already provides another volume {name}"
+        return ""
+
+    # ---- annotations -------------------------------------------------------------------------------------------------
+
+    def _patch_metadata(self, item: CompiledSet) -> None:
+        try:
+            self._annotations, _ = patch_pod_metadata(self._annotations, item.patches)
+        except MetadataPatchError as error:
+            raise InjectionRefused(str(error)) from None
+
+    def _annotate(self, chosen: Sequence[CompiledSet]) -> None:
+        marks = self._annotations
+        marks[HASH_ANNOTATION] = self._hashes(HASH_ANNOTATION, chosen, images=True)
+        marks[HASH_WITHOUT_IMAGE_ANNOTATION] = self._hashes(HASH_WITHOUT_IMAGE_ANNOTATION, chosen, images=False)
+        names = {*injected_names(marks.get(INJECTED_LIST_ANNOTATION, "")), *(item.name for item in chosen)}
+        marks[INJECTED_LIST_ANNOTATION] = ",".join(sorted(names))
+        working: dict[str, str] = {}
+        for item in chosen:
+            working.update(item.parts.hot_working)
+            marks.update(item.parts.hot_annotations)
+        if working:
+            known = parse_map(marks.get(WORKING_HOT_ANNOTATION) or "{}")
+            marks[WORKING_HOT_ANNOTATION] = encode_map({**known, **working})
+
+    def _hashes(self, key: str, chosen: Sequence[CompiledSet], *, images: bool) -> str:
+        text = self._annotations.get(key)
+        if not text:
+            fragments = sorted(
+                (item.name, item.hash_entry if images else item.hash_without_image_entry) for item in chosen
+            )
+            return "{" + ",".join(before + self._now + after for _, (before, after) in fragments) + "}"
+        known = parse_entries(text)
+        if known.problem or not known.trusted:
+            where = f"pod({self._namespace}/{self._view.name}) invalid annotations[{key}] value {text}"
+            raise InjectionRefused(f"{where}, unmarshal failed: {known.problem or 'entries of mixed shapes'}")
+        entries = modern(known.by_set, "") if known.legacy else dict(known.by_set)
+        for item in chosen:
+            previous = entries.get(item.name)
+            value = item.hash if images else item.hash_without_image
+            entry = Entry(value, self._now, item.name, item.parts.sidecar_list, item.revision if images else "")
+            if previous is not None and item.name in self._already and previous.updated_at:
+                entry = Entry(value, previous.updated_at, item.name, entry.sidecars, entry.revision)
+            entries[item.name] = entry
+        return encode_entries(entries)
+
+    # ---- containers and volumes --------------------------------------------------------------------------------------
+
+    def _build(
+        self, chosen: Sequence[CompiledSet]
+    ) -> tuple[list[tuple[Piece, bool]], list[tuple[Piece, bool]], dict[str, bytes]]:
+        """Return init containers and containers, each with whether it goes first, and the volumes that they use."""
+        parts: PodParts | None = None
+        init: list[tuple[Piece, bool]] = []
+        containers: list[tuple[Piece, bool]] = []
+        volumes: dict[str, bytes] = {}
+        for item in chosen:
+            for sidecar in item.parts.sidecars:
+                pieces = sidecar.pieces
+                if pieces is None:
+                    if parts is None:
+                        names = frozenset().union(*(one.parts.names for one in chosen))
+                        parts = PodParts(self._view.full(), self._annotations, names)
+                    try:
+                        pieces = parts.build(sidecar)
+                    except ResourcesError as error:
+                        raise InjectionRefused(str(error)) from None
+                (init if sidecar.init else containers).extend((piece, sidecar.before) for piece in pieces)
+            for name, volume in item.parts.used_volumes.items():
+                volumes.setdefault(name, volume.data)
+        return init, containers, volumes
+
+    def _merge(
+        self, patch: PodPatch, field: str, present: Mapping[str, int] | None, pieces: Iterable[tuple[Piece, bool]]
+    ) -> None:
+        path = f"/spec/{field}"
+        first: list[bytes] = []
+        last: list[bytes] = []
+        for piece, before in pieces:
+            index = (present or {}).get(piece.name)
+            if index is None:
+                (first if before else last).append(piece.data)
+                continue
+            container = self._view.full()["spec"][field][index]
+            if not is_injected(container):
+                text = f"the pod's own container {piece.name} gives way to the one of the SidecarSet"
+                self._notes.append(Note("", NoteReason.REPLACED, text))
+            if container != piece.body:
+                patch.replace(path, index, piece.name, piece.data)
+        patch.elements(path, exists=present is not None, first=first, last=last)
+
+    @staticmethod
+    def _append(patch: PodPatch, field: str, present: Mapping[str, int] | None, items: Mapping[str, bytes]) -> None:
+        missing = [data for name, data in items.items() if name not in (present or {})]
+        patch.elements(f"/spec/{field}", exists=present is not None, first=(), last=missing)
+
+
+def _draw(uid: str, set_name: str) -> Fraction:
+    """Return a number from 0 to 1, 1 excluded: the same for the same request, and another one for each set."""
+    digest = hashlib.sha256(f"{uid}\0{set_name}".encode()).digest()
+    return Fraction(int.from_bytes(digest[:8], "big"), 1 << 64)

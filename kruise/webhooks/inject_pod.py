@@ -1,0 +1,152 @@
+"""The pod of a request, as far as injection reads it.
+
+Purpose: names and maps straight from the bytes; the whole pod is only decoded where a sidecar depends on it.
+
+Guarantees: ``null`` reads as absent everywhere; a list that is absent or null is ``None``, so that a patch knows
+whether there is something to add to. A pod of another shape raises ``msgspec.ValidationError``.
+
+What this does not do: it changes nothing and validates nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+__all__ = ["PodView"]
+
+
+class _Named(msgspec.Struct, frozen=True, gc=False):
+    name: str | None = None
+
+
+class _Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    name: str | None = None
+    generate_name: str | None = None
+    namespace: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str | None] | None = None
+    annotations: dict[str, str | None] | None = None
+
+
+class _Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    containers: list[_Named | None] | None = None
+    init_containers: list[_Named | None] | None = None
+    volumes: list[_Named | None] | None = None
+    image_pull_secrets: list[_Named | None] | None = None
+
+
+class _Status(msgspec.Struct, frozen=True, gc=False):
+    phase: str | None = None
+
+
+class _Pod(msgspec.Struct, frozen=True, gc=False):
+    spec: _Spec
+    metadata: _Metadata | None = None
+    status: _Status | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Pod)
+
+
+def _texts(values: Mapping[str, str | None] | None) -> dict[str, str] | None:
+    return None if values is None else {key: value or "" for key, value in values.items()}
+
+
+def _places(items: list[_Named | None] | None) -> dict[str, int] | None:
+    """Return where each name stands first."""
+    if items is None:
+        return None
+    found: dict[str, int] = {}
+    for index, item in enumerate(items):
+        found.setdefault((item.name if item is not None else None) or "", index)
+    return found
+
+
+class PodView:
+    """A pod on its way in."""
+
+    __slots__ = (
+        "_full",
+        "_source",
+        "annotations",
+        "containers",
+        "deletion_timestamp",
+        "has_metadata",
+        "init_containers",
+        "labels",
+        "name",
+        "namespace",
+        "phase",
+        "pull_secrets",
+        "volumes",
+    )
+
+    def __init__(self, pod: _Pod, source: bytes | Mapping[str, Any]) -> None:
+        metadata = pod.metadata or _Metadata()
+        self._source = source
+        self._full: Mapping[str, Any] | None = None
+        self.has_metadata = pod.metadata is not None
+        self.name = metadata.name or metadata.generate_name or ""
+        self.namespace = metadata.namespace or ""
+        self.deletion_timestamp = metadata.deletion_timestamp
+        self.labels = _texts(metadata.labels) or {}
+        self.annotations = _texts(metadata.annotations)
+        self.phase = (pod.status.phase if pod.status else None) or ""
+        self.containers = _places(pod.spec.containers)
+        self.init_containers = _places(pod.spec.init_containers)
+        self.volumes = _places(pod.spec.volumes)
+        self.pull_secrets = _places(pod.spec.image_pull_secrets)
+
+    @classmethod
+    def of(cls, source: bytes | Mapping[str, Any]) -> PodView:
+        """Read *source*: the bytes of a pod, or plain JSON.
+
+        :raises msgspec.MsgspecError: when it is no pod
+        """
+        return cls(_DECODER.decode(source) if isinstance(source, bytes) else msgspec.convert(source, _Pod), source)
+
+    def full(self) -> Mapping[str, Any]:
+        """Return the whole pod; decoded once, and only when somebody asks."""
+        if self._full is None:
+            self._full = msgspec.json.decode(self._source) if isinstance(self._source, bytes) else self._source
+            msgspec.convert(self._full, _Whole)
+        return self._full
+
+
+class _Variable(msgspec.Struct, frozen=True, gc=False):
+    name: str | None = None
+    value: str | None = None
+
+
+class _Mount(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    name: str | None = None
+    mount_path: str | None = None
+    device_path: str | None = None
+    sub_path_expr: str | None = None
+
+
+class _Resources(msgspec.Struct, frozen=True, gc=False):
+    limits: dict[str, Any] | None = None
+    requests: dict[str, Any] | None = None
+
+
+class _Container(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    name: str | None = None
+    env: list[_Variable] | None = None
+    volume_mounts: list[_Mount] | None = None
+    volume_devices: list[_Mount] | None = None
+    resources: _Resources | None = None
+
+
+class _WholeSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+
+
+class _Whole(msgspec.Struct, frozen=True, gc=False):
+    """The shape that those who look into containers rely on."""
+
+    spec: _WholeSpec

@@ -1,0 +1,228 @@
+"""All SidecarSets as admission sees them: an immutable snapshot, kept up to date by what the cache reports.
+
+Purpose: a request looks up its sets under one namespace and asks nobody. Historical revisions are restored here, when
+a set or a revision changes, and not when a pod is created.
+
+Guarantees:
+
+* :attr:`InjectionIndex.snapshot` is immutable; a request that holds one sees one state of the world.
+* Sets stand in the order of their names, so the same sets give the same pod on every replica (C2).
+* What changed is compiled anew, the rest is kept. A set that cannot be used is listed with the reason and stops no
+  other one.
+* A restored set has the five fields of the revision and nothing else of the present spec; whether it matches a pod is
+  still asked of the present one (spec/sidecarset 6.4).
+
+What this does not do: it watches nothing. Whoever has a cache calls the setters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from kruise.apis.core import ControllerRevision
+from kruise.apis.fielderrors import go_quote
+from kruise.apis.sidecarset import (
+    CUSTOM_VERSION_LABEL,
+    HASH_ANNOTATION,
+    HASH_WITHOUT_IMAGE_ANNOTATION,
+    REVISION_SET_LABEL,
+    InjectionRevision,
+    SidecarSet,
+    SidecarSetSpec,
+)
+from kruise.apis.sidecarset_hash import sidecarset_hashes
+from kruise.controllers.sidecarset.match import NamespaceIndex
+from kruise.webhooks.inject_set import CompiledSet, UnusableSet, compile_set
+
+__all__ = ["Candidate", "InjectionIndex", "Missing", "Snapshot", "find_revision", "make_snapshot", "restore"]
+
+DEFAULT_NAMESPACE: Final = "kruise-system"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A revision that is not there, or cannot be used. A pod that needs it is refused."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A set, and the revision of it that its injection strategy names."""
+
+    current: CompiledSet
+    historical: CompiledSet | Missing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that an injection looks at beside the pod."""
+
+    sets: tuple[Candidate, ...] = ()
+    index: NamespaceIndex[Candidate] = field(default_factory=lambda: NamespaceIndex(()))
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Labels by name of every known namespace."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """By set, why nothing is injected from it."""
+    own_namespace: str = DEFAULT_NAMESPACE
+
+
+def find_revision(
+    set_name: str, wanted: InjectionRevision, revisions: Iterable[ControllerRevision]
+) -> ControllerRevision | Missing:
+    """Return the revision that *wanted* names: by its name, else the newest with the custom version."""
+    if wanted.revision_name:
+        for revision in revisions:
+            if revision.metadata.name == wanted.revision_name:
+                return revision
+        return Missing(f"controllerrevisions.apps {go_quote(wanted.revision_name)} not found")
+    found = [
+        revision
+        for revision in revisions
+        if revision.metadata.labels.get(REVISION_SET_LABEL) == set_name
+        and revision.metadata.labels.get(CUSTOM_VERSION_LABEL) == wanted.custom_version
+    ]
+    if not found:
+        return Missing(f"ControllerRevision.apps {go_quote(set_name)} not found")
+    return max(found, key=lambda revision: (revision.revision, revision.metadata.name))
+
+
+def restore(item: SidecarSet, revision: ControllerRevision) -> SidecarSet:
+    """Return *item* as it was in *revision*.
+
+    :raises msgspec.MsgspecError: when the data of the revision is no spec of a set
+    """
+    # "$patch": "replace" is no field of a spec and falls away; what the revision lacks is empty, not as it is now.
+    spec = msgspec.json.decode(revision.data, type=_Data).spec
+    annotations = dict(item.metadata.annotations)
+    kept = revision.metadata.annotations
+    computed: tuple[str, str] | None = None
+    for place, key in enumerate((HASH_ANNOTATION, HASH_WITHOUT_IMAGE_ANNOTATION)):
+        value = kept.get(key)
+        if not value:
+            computed = computed or sidecarset_hashes(msgspec.json.decode(revision.data)["spec"])
+            value = computed[place]
+        annotations[key] = value
+    return msgspec.structs.replace(
+        item,
+        spec=spec,
+        metadata=msgspec.structs.replace(item.metadata, annotations=annotations),
+        status=msgspec.structs.replace(item.status, latest_revision=revision.metadata.name),
+    )
+
+
+class _Data(msgspec.Struct, frozen=True):
+    spec: SidecarSetSpec
+
+
+def _restored(item: SidecarSet, found: ControllerRevision | Missing) -> CompiledSet | Missing:
+    if isinstance(found, Missing):
+        return found
+    try:
+        return compile_set(restore(item, found))
+    except (msgspec.MsgspecError, UnusableSet) as error:
+        return Missing(f"controllerrevisions.apps {go_quote(found.metadata.name)} cannot be used: {error}")
+
+
+def make_snapshot(
+    sets: Iterable[SidecarSet],
+    namespaces: Mapping[str, Mapping[str, str]],
+    revisions: Iterable[ControllerRevision] = (),
+    own_namespace: str = DEFAULT_NAMESPACE,
+) -> Snapshot:
+    """Return a snapshot of *sets*, in their order: for a preview, and for tests."""
+    index = InjectionIndex(own_namespace)
+    for revision in revisions:
+        index.set_revision(revision.metadata.name, revision)
+    for name, labels in namespaces.items():
+        index.set_namespace(name, labels)
+    names: list[str] = []
+    for item in sets:
+        names.append(item.metadata.name)
+        index.set_sidecarset(item.metadata.name, item)
+    return index.ordered(names)
+
+
+class InjectionIndex:
+    """The mutable side: what the cache reported so far."""
+
+    __slots__ = ("_compiled", "_namespaces", "_own", "_restored", "_revisions", "_sets", "_snapshot", "_unusable")
+
+    def __init__(self, own_namespace: str = DEFAULT_NAMESPACE) -> None:
+        self._own = own_namespace
+        self._sets: dict[str, SidecarSet] = {}
+        self._compiled: dict[str, CompiledSet] = {}
+        self._unusable: dict[str, str] = {}
+        self._restored: dict[str, tuple[Any, CompiledSet | Missing]] = {}
+        self._revisions: dict[str, ControllerRevision] = {}
+        self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._snapshot: Snapshot | None = None
+
+    def set_sidecarset(self, name: str, item: SidecarSet | None) -> None:
+        """Take a set as it is now; ``None``: it is gone."""
+        self._snapshot = None
+        for kept in (self._sets, self._compiled, self._unusable, self._restored):
+            kept.pop(name, None)
+        if item is None:
+            return
+        try:
+            self._compiled[name] = compile_set(item)
+            self._sets[name] = item
+        except UnusableSet as error:
+            self._unusable[name] = str(error)
+
+    def set_unreadable(self, name: str, problem: str) -> None:
+        """Take note of a set that could not be decoded."""
+        self.set_sidecarset(name, None)
+        self._unusable[name] = problem
+
+    def set_namespace(self, name: str, labels: Mapping[str, str] | None) -> None:
+        """Take the labels of a namespace; ``None``: it is gone."""
+        self._snapshot = None
+        if labels is None:
+            self._namespaces.pop(name, None)
+        else:
+            self._namespaces[name] = labels
+
+    def set_revision(self, name: str, revision: ControllerRevision | None) -> None:
+        """Take a ControllerRevision of our own namespace; ``None``: it is gone."""
+        self._snapshot = None
+        if revision is None:
+            self._revisions.pop(name, None)
+        else:
+            self._revisions[name] = revision
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The present state; the same object until something changes."""
+        if self._snapshot is None:
+            self._snapshot = self.ordered(sorted(self._compiled))
+        return self._snapshot
+
+    def ordered(self, names: Iterable[str]) -> Snapshot:
+        """Return a snapshot with the sets in the order of *names*."""
+        sets = tuple(
+            Candidate(self._compiled[name], self._historical(name)) for name in names if name in self._compiled
+        )
+        return Snapshot(
+            sets=sets,
+            index=NamespaceIndex((candidate.current.keys, candidate) for candidate in sets),
+            namespaces=dict(self._namespaces),
+            unusable=dict(self._unusable),
+            own_namespace=self._own,
+        )
+
+    def _historical(self, name: str) -> CompiledSet | Missing | None:
+        wanted = self._compiled[name].injection
+        if wanted is None:
+            return None
+        found = find_revision(name, wanted, self._revisions.values())
+        kept = self._restored.get(name)
+        if kept is None or kept[0] is not found:
+            kept = (found, _restored(self._sets[name], found))
+            self._restored[name] = kept
+        return kept[1]
