@@ -28,6 +28,11 @@ from kruise.runtime.metrics import Described, Metrics, go_float, lint  # noqa: E
 TARGET = ROOT / "docs" / "metrics.md"
 
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "Webhooks",
+        "Names, labels and bounds of controller-runtime; `webhook` is the path.",
+        ("controller_runtime_webhook_", "controller_runtime_conversion_webhook_", "kruise_webhook_"),
+    ),
     ("Controllers", "Names, labels and bounds of controller-runtime.", ("controller_runtime_",)),
     ("Work queues", "Names, labels and bounds of controller-runtime.", ("workqueue_",)),
     (
@@ -38,7 +43,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Leader election", "", ("leader_election_", "kruise_manager_is_leader", "kruise_leader_")),
     ("Informers", "", ("kruise_informer_",)),
     ("Consistency, writes and events", "", ("kruise_consistency_", "kruise_noop_", "kruise_events_")),
-    ("Process", "", ("kruise_event_loop_", "certwatcher_", "kruise_webhook_certificate_")),
+    ("Process", "", ("kruise_event_loop_", "certwatcher_")),
 )
 
 HEAD = """# Metrics

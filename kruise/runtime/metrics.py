@@ -314,6 +314,25 @@ class Metrics:
             "workqueue_longest_running_processor_seconds", "Seconds that the longest running worker has its key.", q
         )
 
+        # Webhooks.
+        w = ("webhook",)
+        self.webhook_latency = self._histogram(
+            "controller_runtime_webhook_latency_seconds", "Length of a webhook request.", w, EXPONENTIAL_BUCKETS
+        )
+        self.webhook_requests = self._counter(
+            "controller_runtime_webhook_requests_total", "Webhook requests by path and status code.", (*w, "code")
+        )
+        self.webhook_in_flight = self._gauge(
+            "controller_runtime_webhook_requests_in_flight", "Webhook requests that are being served.", w
+        )
+        self.webhook_panics = self._plain_counter(
+            "controller_runtime_webhook_panics_total", "Admission requests in which a handler raised an exception."
+        )
+        self.conversion_panics = self._plain_counter(
+            "controller_runtime_conversion_webhook_panics_total",
+            "Conversion requests in which a function raised an exception.",
+        )
+
         # The REST client.
         self.requests = self._counter(
             "rest_client_requests_total", "Requests by status code, method and host.", ("code", "method", "host")

@@ -114,13 +114,19 @@ def _as_file(content: bytes) -> Iterator[str]:
         yield file.name
 
 
-def _context(pair: Pair) -> ssl.SSLContext:
-    """Return a context that serves *pair*. Raises ssl.SSLError when its parts do not fit each other."""
+def _context(pair: Pair, client_ca: str = "") -> ssl.SSLContext:
+    """Return a context that serves *pair*. Raises ssl.SSLError when its parts do not fit each other.
+
+    With *client_ca* (PEM) clients may show a certificate, which must be of it; who must, decides who handles requests.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     with _as_file(pair.certificate) as certificate, _as_file(pair.key) as key:
         context.load_cert_chain(certificate, key)
+    if client_ca:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(cadata=client_ca)
     return context
 
 
@@ -139,6 +145,7 @@ class ServingCertificate:
         clock: Clock,
         metrics: Metrics,
         renews: bool,
+        client_ca: str = "",
     ) -> None:
         self.name: Final = name
         self._source = source
@@ -146,12 +153,13 @@ class ServingCertificate:
         self._clock = clock
         self._metrics = metrics
         self._renews = renews
+        self._client_ca = client_ca
         self._seen = stamp()
         self._complained: object = None
         metrics.certificate_reads.inc()
         self.pair = source()
-        self._current = _context(self.pair)
-        self.context: Final = _context(self.pair)
+        self._current = _context(self.pair, client_ca)
+        self.context: Final = _context(self.pair, client_ca)
         """Listen with this one. It hands each new connection to the context of the present pair."""
         # Loading a second pair into a live context is no swap: OpenSSL keeps one per type of key, so that an RSA
         # certificate would go on being served after its successor with an elliptic curve key.
@@ -160,7 +168,15 @@ class ServingCertificate:
 
     @classmethod
     def from_files(
-        cls, name: str, certificate: Path, key: Path, *, flag: str, clock: Clock, metrics: Metrics
+        cls,
+        name: str,
+        certificate: Path,
+        key: Path,
+        *,
+        flag: str,
+        clock: Clock,
+        metrics: Metrics,
+        client_ca: str = "",
     ) -> ServingCertificate:
         """Serve the pair in two PEM files, which somebody else writes (CRT5).
 
@@ -169,13 +185,13 @@ class ServingCertificate:
 
         def source() -> Pair:
             chain = certificate.read_bytes()
-            return Pair(chain, key.read_bytes(), _ends(chain))
+            return Pair(chain, key.read_bytes(), ends_of(chain))
 
         def stamp() -> _Stamp:
             return tuple(_file_stamp(path) for path in (certificate, key))
 
         try:
-            return cls(name, source, stamp, clock=clock, metrics=metrics, renews=False)
+            return cls(name, source, stamp, clock=clock, metrics=metrics, renews=False, client_ca=client_ca)
         except (OSError, ValueError) as error:
             metrics.certificate_errors.inc()
             raise ConfigError(
@@ -213,7 +229,7 @@ class ServingCertificate:
         self._metrics.certificate_reads.inc()
         try:
             pair = self._source()
-            context = _context(pair)
+            context = _context(pair, self._client_ca)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._metrics.certificate_errors.inc()
             if self._complained != seen:  # a volume that is being written looks like this for a moment
@@ -243,7 +259,7 @@ def _file_stamp(path: Path) -> tuple[int, int, int]:
     return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-def _ends(chain: bytes) -> float:
+def ends_of(chain: bytes) -> float:
     """Return when the first certificate of *chain* ends. Raises ValueError when there is none."""
     from cryptography import x509
 

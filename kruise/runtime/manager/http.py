@@ -5,8 +5,8 @@ Purpose: the limits that every server of ours has, in one place; what is served 
 Guarantees:
 
 * HTP1: an idle connection, and one whose headers never end, is closed after 75 s; a request body has a deadline and a
-  size of its own; a header may have 64 KiB; a fixed number of requests run at once, the next one is answered 503; a
-  stop lets those under way finish for a while.
+  size of its own; a header may have 64 KiB; a fixed number of requests run at once, and a fixed number of bytes of
+  bodies are held at once, the next one is answered 503; a stop lets those under way finish for a while.
 * HEA3: a handler that raises costs its own request only.
 * TLS, where it is on, is 1.2 or newer, over HTTP/1.1 (``certs.py``).
 
@@ -91,6 +91,8 @@ class Limits:
     """Defaults to 10 s from the headers to the end of the body."""
     concurrent: int = 64
     """Defaults to 64 requests at once; the next one is answered 503."""
+    buffered_bytes: int = 0
+    """Bytes of all bodies at once; the request that goes beyond is answered 503. Defaults to 0: no bound of its own."""
     drain: float = 5.0
     """Defaults to 5 s for requests under way when the server stops."""
 
@@ -104,6 +106,8 @@ class Call:
     query: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     headers: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     body: bytes = b""
+    peer: str = ""
+    """The common name of the client's certificate, where one was asked for and was verified."""
 
     def flag(self, name: str) -> bool:
         """Tell whether ``?name`` is there, whatever its value but ``false`` and ``0``."""
@@ -128,6 +132,10 @@ class Reply:
 Handler = Callable[[Call], Awaitable[Reply]]
 
 
+class _Full(Exception):
+    """There is no room for more bytes of bodies."""
+
+
 class HttpServer:
     """A server on one address. A Runnable: :meth:`run` listens until it is cancelled."""
 
@@ -144,6 +152,7 @@ class HttpServer:
         self._exact: dict[str, tuple[Handler, frozenset[str]]] = {}
         self._below: dict[str, tuple[Handler, frozenset[str]]] = {}
         self._running = 0
+        self._buffered = 0
         self._listening = asyncio.Event()
 
     def route(self, path: str, handler: Handler, *, below: bool = False, methods: tuple[str, ...] = ("GET",)) -> None:
@@ -224,17 +233,25 @@ class HttpServer:
         if request.method not in methods:
             allow = ", ".join(sorted(methods))
             return Reply(405, b"method not allowed\n", headers={"allow": allow})
+        chunks = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
-                body = await self._body(request)
+                complete = await self._body(request, chunks)
+            return await self._handle(handler, request, bytes(chunks) if complete else None)
         except TimeoutError:
             return Reply.text("the body of the request did not come in time", 408)
+        except _Full:
+            return Reply(503, b"too many bytes at once\n", headers={"connection": "close"})
+        finally:
+            self._buffered -= len(chunks)
+
+    async def _handle(self, handler: Handler, request: web.BaseRequest, body: bytes | None) -> Reply:
         if body is None:
             return Reply.text(f"the body of the request is longer than {self._limits.body_bytes} bytes", 413)
         query = {name: tuple(request.query.getall(name)) for name in request.query}
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
-            return await handler(Call(request.method, request.path, query, headers, body))
+            return await handler(Call(request.method, request.path, query, headers, body, _peer(request)))
         except Exception as error:  # one request must not cost the others (HEA3)
             log.error("a request failed", server=self.name, path=request.path, exc_info=error)
             return Reply.text("internal error; the log has the cause", 500)
@@ -244,24 +261,33 @@ class HttpServer:
             return self._exact[path]
         return next((found for start, found in self._below.items() if path.startswith(start)), None)
 
-    async def _body(self, request: web.BaseRequest) -> bytes | None:
-        """Return the body; None when it is too long."""
+    async def _body(self, request: web.BaseRequest, chunks: bytearray) -> bool:
+        """Put the body into *chunks*; tell whether it is all of it: False when it is too long. Raises _Full."""
         if not request.body_exists:
-            return b""
+            return True
         limit = self._limits.body_bytes
         if (request.content_length or 0) > limit:
-            return None
-        chunks = bytearray()
+            return False
         async for chunk in request.content.iter_any():
             chunks += chunk
+            self._buffered += len(chunk)
             if len(chunks) > limit:
-                return None
-        return bytes(chunks)
+                return False
+            if 0 < self._limits.buffered_bytes < self._buffered:
+                raise _Full
+        return True
+
+
+def _peer(request: web.BaseRequest) -> str:
+    """Return the common name of the verified certificate of the client, or nothing."""
+    certificate = request.get_extra_info("peercert") or {}
+    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    return str(names[-1]) if names else ""
 
 
 def _answer(reply: Reply) -> web.Response:
     headers = {"content-type": reply.content_type, "x-content-type-options": "nosniff", **reply.headers}
     response = web.Response(status=reply.status, body=reply.body, headers=headers)
-    if reply.status in (408, 413):
+    if reply.status in (408, 413) or "connection" in reply.headers:
         response.force_close()  # what is left of the body must not be read as the next request
     return response
