@@ -237,7 +237,8 @@ class PatchPodMetadata(msgspec.Struct, frozen=True, gc=False, kw_only=True, rena
     """Annotations for pods, and what becomes of those that they have."""
 
     annotations: dict[str, str] = msgspec.field(default_factory=lambda: EMPTY_MAP)
-    patch_policy: str = PATCH_RETAIN
+    patch_policy: str = ""
+    """``""`` means Retain. It is kept apart, because revisions hold what was written (spec 6.1)."""
 
 
 class SidecarSetSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):

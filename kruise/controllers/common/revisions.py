@@ -110,16 +110,24 @@ def _order(obj: ControllerRevision) -> tuple[int, str, str]:
 
 
 def relevant(
-    owner: Object, revisions: Iterable[ControllerRevision | Unreadable], selector: Selector
+    owner: Object,
+    revisions: Iterable[ControllerRevision | Unreadable],
+    selector: Selector,
+    *,
+    namespace: str = "",
 ) -> tuple[ControllerRevision, ...]:
-    """Return the revisions of *owner*, oldest first: those that *selector* matches, its own and nobody's."""
+    """Return the revisions of *owner*, oldest first: those that *selector* matches, its own and nobody's.
+
+    They are in *namespace*, that of the owner unless given.
+    """
+    namespace = namespace or owner.metadata.namespace
     found: list[ControllerRevision] = []
     for obj in revisions:
         if isinstance(obj, Unreadable):
             continue  # nobody can tell what is in it; nobody deletes it either
         controller = controller_of(obj.metadata)
         ours = controller is None or controller.uid == owner.uid
-        if ours and obj.metadata.namespace == owner.metadata.namespace and selector.matches(obj.metadata.labels):
+        if ours and obj.metadata.namespace == namespace and selector.matches(obj.metadata.labels):
             found.append(obj)
     return tuple(sorted(found, key=_order))
 

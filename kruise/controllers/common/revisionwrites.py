@@ -138,7 +138,7 @@ def candidate(
     *,
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
-    collision_count: int = 0,
+    collision_count: int | None = 0,
     number: int = 1,
     namespace: str = "",
     form: Form = POD_TEMPLATE_FORM,
