@@ -202,6 +202,8 @@ def sidecarset_partition(value: IntOrString | None, total: int) -> Scaled:
         return Scaled(0)
     if isinstance(value, int):
         return Scaled(max(0, min(value, total)))
+    if not value.endswith("%"):
+        return Scaled(0, "invalid value for IntOrString: invalid type: string is not a percentage")
     text = value.removesuffix("%")
     percentage = _fraction(text)
     if percentage is None:

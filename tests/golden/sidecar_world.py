@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 from kruise.apis.sidecarset import SidecarSet
@@ -19,6 +20,11 @@ STAMP: Final = format_time(NOW)
 def set_of(body: JSON) -> SidecarSet:
     """The set, as a client reads it."""
     return decode_as(SidecarSet, json.dumps(body).encode())
+
+
+def spaces_of(bodies: Iterable[JSON]) -> dict[str, dict[str, str]]:
+    """The labels of namespaces, by name."""
+    return {body["metadata"]["name"]: body["metadata"].get("labels") or {} for body in bodies}
 
 
 def frame_of(body: JSON) -> Frame:

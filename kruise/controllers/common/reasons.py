@@ -50,6 +50,19 @@ class Reason(enum.StrEnum):
     ENOUGH_AVAILABLE = "MinimumReplicasAvailable"
     TOO_FEW_AVAILABLE = "MinimumReplicasUnavailable"
 
+    # SidecarSet.
+    NOT_UPDATE = "NotUpdate"
+    NAMESPACE_NOT_SELECTED = "NamespaceNotSelected"
+    SELECTOR_MISMATCH = "SelectorMismatch"
+    CREATED_BEFORE_SIDECAR_SET = "CreatedBeforeSidecarSet"
+    IMMUTABLE_FIELD_CHANGED = "ImmutableFieldChanged"
+    INJECTION_PAUSED = "InjectionPaused"
+    INJECTION_EXEMPT = "InjectionExempt"
+    REVISION_PINNED = "RevisionPinned"
+    CONTAINER_NAME_CONFLICT = "ContainerNameConflict"
+    NOT_INJECTED = "NotInjected"
+    INJECTED = "Injected"
+
     # BroadcastJob.
     NODE_CORDONED = "NodeCordoned"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"

@@ -63,7 +63,7 @@ from kruise.controllers.sidecarset.podstate import (
 )
 from kruise.runtime.clock import format_time
 
-__all__ = ["condition_write", "flip_write", "repair_write", "upgrade_write"]
+__all__ = ["condition_write", "flip_write", "repair_write", "says_not_upgradable", "upgrade_write"]
 
 _IDLE_VERSION = "0"
 
@@ -241,6 +241,12 @@ def condition_write(name: str, pod: Pod, now: float, *, upgradable: bool) -> Pod
         "message": message,
     }
     return PodWrite(STATUS, {"status": {"conditions": [condition]}}, f"sidecars upgradable: {status}")
+
+
+def says_not_upgradable(name: str, pod: Pod) -> bool:
+    """Tell whether the condition says of the set *name* that the pod cannot be upgraded."""
+    old = condition_of(pod, UPGRADABLE_CONDITION)
+    return old is not None and _said(old.message).get(name) is False
 
 
 def _said(message: str) -> Mapping[str, Any]:
