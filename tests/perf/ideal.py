@@ -187,8 +187,9 @@ class Driver:
             await self._patch(pod, patch)
 
         def restarted(p: Pod) -> bool:
-            return any(s.image == image and s.ready for s in p.status.container_statuses)
+            return any(s.image == image for s in p.status.container_statuses)
 
+        # Its readiness is for the kubelet: waiting for it here would cost a write of the kubelet's more.
         pod = await self._pods.pod(name, restarted)
         if self._args.gated:
             await self._gate(pod, True)

@@ -50,7 +50,13 @@ LABEL_STATE: Final = "lifecycle.apps.kruise.io/state"
 class SetWorld(World):
     """The cluster. Make one with :func:`simulate_sets`."""
 
-    def __init__(self, *args: Any, gates: tuple[tuple[str, bool], ...] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        gates: tuple[tuple[str, bool], ...] = (),
+        shape: NodeShape = NodeShape(),  # noqa: B008
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self.gates = resolve(gates, {})[0]
         if self.server.registry.named(SETS) is None:
@@ -64,7 +70,7 @@ class SetWorld(World):
             clock=self.clock,
             rng=Random(7),
             metrics=Metrics(process=False),
-            shape=NodeShape(),
+            shape=shape,
             lease_seconds=3600,
         )
 
