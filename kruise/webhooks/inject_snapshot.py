@@ -9,8 +9,8 @@ Guarantees:
 * Sets stand in the order of their names, so the same sets give the same pod on every replica (C2).
 * What changed is compiled anew, the rest is kept. A set that cannot be used is listed with the reason and stops no
   other one.
-* A restored set has the five fields of the revision and nothing else of the present spec; whether it matches a pod is
-  still asked of the present one (spec/sidecarset 6.4).
+* A restored set has the lists of its revision and nothing else of the present spec; whether it matches a pod is still
+  asked of the present one (spec/sidecarset 6.4).
 
 What this does not do: it watches nothing. Whoever has a cache calls the setters.
 """
@@ -19,26 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from kruise.apis.core import ControllerRevision
 from kruise.apis.fielderrors import go_quote
-from kruise.apis.sidecarset import (
-    CUSTOM_VERSION_LABEL,
-    HASH_ANNOTATION,
-    HASH_WITHOUT_IMAGE_ANNOTATION,
-    REVISION_SET_LABEL,
-    InjectionRevision,
-    SidecarSet,
-    SidecarSetSpec,
-)
-from kruise.apis.sidecarset_hash import sidecarset_hashes
+from kruise.apis.revisiondata import RevisionDataError
+from kruise.apis.sidecarset import InjectionRevision, SidecarSet
 from kruise.controllers.sidecarset.match import NamespaceIndex
+from kruise.controllers.sidecarset.revisions import RevisionNotFoundError, find_revision, restore
 from kruise.webhooks.inject_set import CompiledSet, UnusableSet, compile_set
 
-__all__ = ["Candidate", "InjectionIndex", "Missing", "Snapshot", "find_revision", "make_snapshot", "restore"]
+__all__ = ["Candidate", "InjectionIndex", "Missing", "Snapshot", "make_snapshot"]
 
 DEFAULT_NAMESPACE: Final = "kruise-system"
 
@@ -71,60 +62,23 @@ class Snapshot:
     own_namespace: str = DEFAULT_NAMESPACE
 
 
-def find_revision(
-    set_name: str, wanted: InjectionRevision, revisions: Iterable[ControllerRevision]
-) -> ControllerRevision | Missing:
-    """Return the revision that *wanted* names: by its name, else the newest with the custom version."""
-    if wanted.revision_name:
-        for revision in revisions:
-            if revision.metadata.name == wanted.revision_name:
-                return revision
-        return Missing(f"controllerrevisions.apps {go_quote(wanted.revision_name)} not found")
-    found = [
-        revision
-        for revision in revisions
-        if revision.metadata.labels.get(REVISION_SET_LABEL) == set_name
-        and revision.metadata.labels.get(CUSTOM_VERSION_LABEL) == wanted.custom_version
-    ]
-    if not found:
-        return Missing(f"ControllerRevision.apps {go_quote(set_name)} not found")
-    return max(found, key=lambda revision: (revision.revision, revision.metadata.name))
+def _find(
+    item: SidecarSet, wanted: InjectionRevision, revisions: Iterable[ControllerRevision]
+) -> ControllerRevision | Missing | None:
+    try:
+        return find_revision(item.metadata.name, wanted, revisions)
+    except RevisionNotFoundError:
+        if wanted.revision_name:
+            return Missing(f"controllerrevisions.apps {go_quote(wanted.revision_name)} not found")
+        return Missing(f"ControllerRevision.apps {go_quote(item.metadata.name)} not found")
 
 
-def restore(item: SidecarSet, revision: ControllerRevision) -> SidecarSet:
-    """Return *item* as it was in *revision*.
-
-    :raises msgspec.MsgspecError: when the data of the revision is no spec of a set
-    """
-    # "$patch": "replace" is no field of a spec and falls away; what the revision lacks is empty, not as it is now.
-    spec = msgspec.json.decode(revision.data, type=_Data).spec
-    annotations = dict(item.metadata.annotations)
-    kept = revision.metadata.annotations
-    computed: tuple[str, str] | None = None
-    for place, key in enumerate((HASH_ANNOTATION, HASH_WITHOUT_IMAGE_ANNOTATION)):
-        value = kept.get(key)
-        if not value:
-            computed = computed or sidecarset_hashes(msgspec.json.decode(revision.data)["spec"])
-            value = computed[place]
-        annotations[key] = value
-    return msgspec.structs.replace(
-        item,
-        spec=spec,
-        metadata=msgspec.structs.replace(item.metadata, annotations=annotations),
-        status=msgspec.structs.replace(item.status, latest_revision=revision.metadata.name),
-    )
-
-
-class _Data(msgspec.Struct, frozen=True):
-    spec: SidecarSetSpec
-
-
-def _restored(item: SidecarSet, found: ControllerRevision | Missing) -> CompiledSet | Missing:
-    if isinstance(found, Missing):
+def _restored(item: SidecarSet, found: ControllerRevision | Missing | None) -> CompiledSet | Missing | None:
+    if found is None or isinstance(found, Missing):
         return found
     try:
         return compile_set(restore(item, found))
-    except (msgspec.MsgspecError, UnusableSet) as error:
+    except (RevisionDataError, UnusableSet) as error:
         return Missing(f"controllerrevisions.apps {go_quote(found.metadata.name)} cannot be used: {error}")
 
 
@@ -157,7 +111,7 @@ class InjectionIndex:
         self._sets: dict[str, SidecarSet] = {}
         self._compiled: dict[str, CompiledSet] = {}
         self._unusable: dict[str, str] = {}
-        self._restored: dict[str, tuple[Any, CompiledSet | Missing]] = {}
+        self._restored: dict[str, tuple[object, CompiledSet | Missing | None]] = {}
         self._revisions: dict[str, ControllerRevision] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._snapshot: Snapshot | None = None
@@ -220,9 +174,9 @@ class InjectionIndex:
         wanted = self._compiled[name].injection
         if wanted is None:
             return None
-        found = find_revision(name, wanted, self._revisions.values())
+        found = _find(self._sets[name], wanted, self._revisions.values())
         kept = self._restored.get(name)
-        if kept is None or kept[0] is not found:
+        if kept is None or (kept[0] is not found and kept[0] != found):
             kept = (found, _restored(self._sets[name], found))
             self._restored[name] = kept
         return kept[1]

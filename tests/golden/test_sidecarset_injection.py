@@ -45,7 +45,7 @@ def with_facts(case: Case) -> Case:
     )
     facts = {
         "oneContainerOfTwoSets": any(count > 1 for count in names.values()),
-        "errorOfALibrary": any(mark in str(case.output) for mark in ("unmarshal failed: ", "error parsing regexp: ")),
+        "errorOfADecoder": "unmarshal failed: " in str(case.output),
         "podQuantitiesRespelt": respelt(case.input["pod"]) != case.input["pod"],
     }
     return replace(case, input={**case.input, "facts": facts})
@@ -100,9 +100,8 @@ def test_injection(case: Case) -> None:
     elif deviations_for(case, "first-set-only"):
         _compare_first(case, found)
     elif deviations_for(case, "own-words"):
-        words = ("unmarshal failed: ", "invalid regex pattern ")
-        start = next(case.output["error"].partition(mark)[0] + mark for mark in words if mark in case.output["error"])
-        assert found["error"].startswith(start)
+        head, mark, _ = case.output["error"].partition("unmarshal failed: ")
+        assert found["error"].startswith(head + mark)
     elif "crash" in case.output:
         assert "pod" in found
     else:

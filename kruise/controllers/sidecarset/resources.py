@@ -11,13 +11,12 @@ What this does not do: the language itself is ``apis.sidecarset_expression``; no
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 
 from kruise.apis.fielderrors import go_quote
+from kruise.apis.goregex import Regex, RegexError, compile_regex
 from kruise.apis.quantity import ZERO, Quantity, QuantityError
 from kruise.apis.sidecarset import MODE_MAX, MODE_SUM, RESTART_ALWAYS
 from kruise.apis.sidecarset_expression import ExpressionError, evaluate
@@ -26,6 +25,7 @@ __all__ = ["Aggregate", "ResourcesError", "aggregate", "compute", "compute_for",
 
 _KINDS: Final = (("cpu", "CPU"), ("memory", "memory"))
 """The resources that a policy knows, and how messages name them."""
+_MAX_NAME: Final = 63
 
 
 class ResourcesError(ValueError):
@@ -40,11 +40,10 @@ class Aggregate:
     requests: Mapping[str, Quantity] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=512)
-def _pattern(text: str) -> re.Pattern[str]:
+def _pattern(text: str) -> Regex:
     try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
+        return compile_regex(text)
+    except RegexError as error:
         raise ResourcesError(
             f"failed to get target containers: invalid regex pattern {go_quote(text)}: {error}"
         ) from None
@@ -61,11 +60,16 @@ def targets(pod: Mapping[str, Any], name_regex: str, excluded: Collection[str]) 
     found = [
         container
         for container in (*native, *(spec.get("containers") or ()))
-        if (container.get("name") or "") not in excluded and pattern.search(container.get("name") or "")
+        if _may_count(container.get("name") or "", excluded) and pattern.search(container.get("name") or "")
     ]
     if not found:
         raise ResourcesError(f"no containers match the regex pattern {go_quote(name_regex)}")
     return found
+
+
+def _may_count(name: str, excluded: Collection[str]) -> bool:
+    # No container can have a longer name, and nobody should pay for searching one.
+    return len(name) <= _MAX_NAME and name not in excluded
 
 
 def aggregate(mode: str, containers: Sequence[Mapping[str, Any]]) -> Aggregate:
