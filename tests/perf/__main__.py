@@ -19,6 +19,8 @@ from tests.perf import (
     bench_memory,
     bench_process,
     bench_queue,
+    bench_rollout,
+    bench_statefulset,
 )
 from tests.perf.harness import REPEATS, Bench, failures, load_baseline, save_baseline, table
 
@@ -27,7 +29,9 @@ SUITES: Final[dict[str, ModuleType]] = {
     "queue": bench_queue,
     "memory": bench_memory,
     "broadcastjob": bench_broadcastjob,
+    "statefulset": bench_statefulset,
     "cluster": bench_cluster,
+    "rollout": bench_rollout,
     "http": bench_http,
     "process": bench_process,
 }

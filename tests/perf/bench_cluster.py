@@ -31,6 +31,16 @@ KINDS: Final = ("report", "cordon")
 _OURS: ContextVar[bool] = ContextVar("ours", default=False)
 
 
+@contextmanager
+def ours() -> Iterator[None]:
+    """Let the meter count whatever is begun within, and all that descends from it."""
+    token = _OURS.set(True)
+    try:
+        yield
+    finally:
+        _OURS.reset(token)
+
+
 def run(bench: Bench) -> None:
     """Measure."""
     costs: dict[tuple[int, str], float] = {}
@@ -86,9 +96,8 @@ class Meter:
 
 
 async def _prepare(world: World, nodes: int) -> None:
-    token = _OURS.set(True)  # whatever the manager begins inherits it
-    process = world.start_manager()
-    _OURS.reset(token)
+    with ours():
+        process = world.start_manager()
     await world.until(lambda: process.manager.leading and process.controller.took_over is not None)
     world.create_job("open", run="1s", completionPolicy={"type": "Never"})
     done = {"desired": nodes, "succeeded": nodes}

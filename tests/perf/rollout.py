@@ -181,9 +181,10 @@ def create(world: SetWorld, plan: Plan, name: str = "web", *, replicas: int | No
     )
 
 
-async def begin(world: SetWorld, plan: Plan, names: Sequence[str] = ("web",)) -> Watcher:
+async def begin(world: SetWorld, plan: Plan, names: Sequence[str] = ("web",), *, started: bool = False) -> Watcher:
     """Start the manager and create the sets *names*; return the watcher when their pods are ready, and that is told."""
-    await world.started()
+    if not started:
+        await world.started()
     watcher = Watcher(world)
     watcher.expect(image_of(plan, 1))
     for name in names:

@@ -6,11 +6,17 @@ The larger ones, and the CPU time, are for ``python -m tests.perf rollout``.
 from __future__ import annotations
 
 import math
+from itertools import cycle
 
+import orjson
 import pytest
 
-from tests.perf.rollout import LATENCY, Plan, ideally, managed, quantile, scaled
-from tests.simulation.set_world import CREATE_POD, CREATE_REVISION, DELETE_POD, PATCH_POD, PATCH_STATUS
+from kruise.simulator.apiserver.call import Answer, Call
+from kruise.simulator.apiserver.intercept import Chunk, Interceptor, Proceed
+from kruise.simulator.faults import LEASES
+from tests.perf.rollout import LATENCY, Outcome, Plan, begin, ideally, in_cluster, managed, quantile, roll, scaled
+from tests.simulation.set_world import CREATE_POD, CREATE_REVISION, DELETE_POD, PATCH_POD, PATCH_STATUS, SetWorld
+from tests.simulation.world import is_manager
 
 WATCH = 0.01
 """The most that news may take from a commit to the controller, and its decision."""
@@ -67,3 +73,51 @@ def test_perf52_p17_the_status_follows_the_pods_within_half_a_second_and_the_las
     assert quantile(mine.lags, 0.99) <= 0.6
     assert mine.lags[-1] <= LATENCY + WATCH
     assert mine.status_writes <= 2 + mine.seconds / 0.5
+
+
+class Trouble(Interceptor):
+    """Refuses each tenth write of the manager, and ends each watch ten seconds after it began."""
+
+    def __init__(self, world: SetWorld) -> None:
+        self._clock = world.clock
+        self._writes = 0
+        self._codes = cycle(((409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError")))
+        self.refused = self.ended = 0
+        self.on = False
+
+    async def request(self, call: Call, proceed: Proceed) -> Answer:
+        ours = self.on and is_manager(call.actor) and call.resource != LEASES
+        if ours and call.verb in ("create", "patch", "delete"):
+            self._writes += 1
+            if self._writes % 10 == 0:
+                self.refused += 1
+                call.document = orjson.loads(call.body or b"null")
+                call.code, reason = next(self._codes)
+                body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": call.code}
+                return Answer(call.code, orjson.dumps(body), {"content-type": "application/json"})
+        return await proceed()
+
+    def chunk(self, call: Call, line: bytes) -> Chunk:
+        over = self.on and is_manager(call.actor) and self._clock.now() - call.time > 10.0
+        self.ended += over
+        return Chunk((line,), end=over)
+
+
+def test_perf52_p15_errors_and_broken_watches_cost_next_to_no_further_writes() -> None:
+    plan = Plan(60, 6, uneven=True)
+    found: list[tuple[Outcome, Trouble]] = []
+
+    async def scenario(world: SetWorld) -> None:
+        trouble = world.server.faults = Trouble(world)
+        watcher = await begin(world, plan)
+        before = {pod["metadata"]["uid"] for pod in world.members()}
+        trouble.on = True
+        found.append((await roll(world, plan, watcher), trouble))
+        assert {pod["metadata"]["uid"] for pod in world.members()} == before
+
+    in_cluster(plan, scenario)
+    ((mine, trouble),) = found
+    assert trouble.refused >= 15
+    assert trouble.ended >= 1
+    done = sum(count for what, count in mine.writes.items() if not what.endswith(("409", "429", "500")))
+    assert 3 * plan.pods + 1 <= done <= 3.1 * plan.pods + 1
