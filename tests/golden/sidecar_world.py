@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any, Final
 
+import msgspec
+
+from kruise.apis import gojson
+from kruise.apis.core import ControllerRevision
 from kruise.apis.sidecarset import SidecarSet
 from kruise.controllers.sidecarset.frame import Frame
 from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.clock import format_time
+from tests.golden.loader import normalise
 
 JSON = dict[str, Any]
 
@@ -35,6 +41,28 @@ def frame_of(body: JSON) -> Frame:
 def stamped(value: Any) -> Any:
     """A recorded answer with our time where it says NOW."""
     return json.loads(json.dumps(value).replace("NOW", STAMP))
+
+
+def comparable(pod: JSON) -> JSON:
+    """A pod without what only Go writes; conditions by type, because the server keeps their order."""
+    found: JSON = normalise(deepcopy(pod))
+    for condition in found.get("status", {}).get("conditions", ()):
+        condition.pop("lastProbeTime", None)
+    if "conditions" in found.get("status", {}):
+        found["status"]["conditions"].sort(key=lambda one: one["type"])
+    metadata = found.setdefault("metadata", {})
+    metadata.pop("resourceVersion", None)
+    metadata.setdefault("annotations", {})
+    return found
+
+
+def revision(body: JSON) -> ControllerRevision:
+    """A stored revision: its data are compact JSON with sorted keys."""
+    body = deepcopy(body)
+    data = gojson.encode_sorted(body.pop("data"))
+    body["metadata"].setdefault("namespace", "kruise-system")
+    found = decode_as(ControllerRevision, json.dumps(body).encode())
+    return msgspec.structs.replace(found, data=msgspec.Raw(data))
 
 
 EMPTY: Final = "mesh/empty:1"

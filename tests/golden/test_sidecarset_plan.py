@@ -6,11 +6,14 @@ from typing import Any
 
 from kruise.apis.core import Pod
 from kruise.controllers.sidecarset import slots as m
-from kruise.controllers.sidecarset.plan import upgrades
+from kruise.controllers.sidecarset.actions import RESET_NOTE, RESET_SUCCEEDED, Change, Why
+from kruise.controllers.sidecarset.plan import plan, upgrades
+from kruise.controllers.sidecarset.revisions import choose_revision, revisions_of
+from kruise.controllers.sidecarset.status import counted, counts_differ, settle, wire
 from kruise.controllers.sidecarset.view import View
-from tests.golden.loader import Case, deviations_for, parametrize, prune_ignored
-from tests.golden.pod_flow import typed
-from tests.golden.sidecar_world import JSON, NOW, set_of, spaces_of
+from tests.golden.loader import Case, deviations_for, normalise, parametrize, prune_ignored
+from tests.golden.pod_flow import after_write, typed
+from tests.golden.sidecar_world import JSON, NOW, comparable, revision, set_of, spaces_of, stamped
 
 
 def given_view(case: Case, pods: list[Pod], **more: Any) -> View:
@@ -62,3 +65,64 @@ def test_pod_event(case: Case) -> None:
     if new.metadata.labels != old.metadata.labels and not view.has_stake(new):
         return
     assert found == (wanted["statusChanged"] or wanted["consistencyOrLabelsChanged"])
+
+
+# ---- status ----------------------------------------------------------------------------------------------------------
+
+
+@parametrize("sidecarset-status")
+def test_s8_status(case: Case) -> None:
+    view = given_view(case, pods_of(case), revision=case.input["latestRevision"])
+    found = counted(view, case.input["collisionCount"])
+    assert view.count(m.MATCHED) == len(case.input["pods"])
+    assert normalise(wire(found)) == normalise(case.output["status"])
+    assert counts_differ(view.frame.set.status, found) == case.output["changed"]
+    assert (found.updated_pods >= found.matched_pods) == case.output["allUpdated"]
+
+
+# ---- a whole pass ----------------------------------------------------------------------------------------------------
+
+
+def after(pods: list[JSON], changes: tuple[Change, ...]) -> list[JSON]:
+    """The stored pods after the changes; each write must change something."""
+    stored = {body["metadata"]["name"]: body for body in pods}
+    for change in changes:
+        name = change.pod.metadata.name
+        for write in change.writes:
+            body = after_write(stored[name], write)
+            assert body != stored[name], f"a write that changes nothing: {write}"
+            stored[name] = body
+    return [comparable(body) for body in stored.values()]
+
+
+@parametrize("sidecarset-reconcile")
+def test_c5_a_whole_pass(case: Case) -> None:
+    one = set_of(case.input["set"])
+    stored = [revision(body) for body in case.input["revisions"]]
+    chosen = choose_revision(one, revisions_of(one, stored, "kruise-system"), "kruise-system")
+    view = given_view(case, pods_of(case), revision=chosen.update.name)
+    found = plan(view, NOW)
+    status = settle(view, found, collision_count=chosen.collision_count).status
+    assert status is not None
+    counts = {key: value for key, value in wire(status).items() if key != "conditions"}
+    assert normalise(counts) == normalise(case.output["status"])
+    assert after(case.input["pods"], found.changes) == [comparable(stamped(body)) for body in case.output["pods"]]
+    told = [f"{event.type} {event.reason} {event.note}" for event in found.events]
+    told += [f"Normal {RESET_SUCCEEDED} {RESET_NOTE}" for change in found.of(Why.FLIP)]
+    assert len(told) == len(case.output["events"])
+    for have, want in zip(sorted(told), sorted(case.output["events"]), strict=True):
+        assert have == want or (have.startswith(want) and deviations_for(case, "examples"))
+    numbers = {obj.metadata.name: obj.revision for obj in stored}
+    numbers[chosen.update.name] = chosen.update.number
+    assert sorted(f"{name}@{number}" for name, number in numbers.items()) == sorted(case.output["revisions"])
+    assert not plan(view_after(case, found.changes, chosen.update.name), NOW).of(Why.MARK)
+
+
+def view_after(case: Case, changes: tuple[Change, ...], latest: str) -> View:
+    """A view of what the changes leave."""
+    bodies = {body["metadata"]["name"]: body for body in case.input["pods"]}
+    for change in changes:
+        for write in change.writes:
+            name = change.pod.metadata.name
+            bodies[name] = after_write(bodies[name], write)
+    return given_view(case, [typed(body) for body in bodies.values()], revision=latest)

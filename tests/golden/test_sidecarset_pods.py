@@ -32,9 +32,9 @@ from kruise.controllers.sidecarset.podstate import (
     upgrade_twin,
 )
 from kruise.controllers.sidecarset.upgrade import condition_write, flip_write, upgrade_write
-from tests.golden.loader import Case, deviations_for, normalise, parametrize
+from tests.golden.loader import Case, deviations_for, parametrize
 from tests.golden.pod_flow import after_write, typed
-from tests.golden.sidecar_world import JSON, NOW, STAMP, frame_of, stamped
+from tests.golden.sidecar_world import JSON, NOW, STAMP, comparable, frame_of, stamped
 
 STATE, UPGRADE, FLIP = "sidecarset-pod-state", "sidecarset-upgrade-pod", "sidecarset-upgrade-flip"
 CONDITION = "sidecarset-upgradable-condition"
@@ -150,19 +150,6 @@ def upgraded(case: Case, frame: Frame) -> tuple[JSON, list[PodWrite]]:
         assert changed != body
         body = changed
     return body, writes
-
-
-def comparable(pod: JSON) -> JSON:
-    """A pod without what only Go writes; conditions by type, because the server keeps their order."""
-    found: JSON = normalise(deepcopy(pod))
-    for condition in found.get("status", {}).get("conditions", ()):
-        condition.pop("lastProbeTime", None)
-    if "conditions" in found.get("status", {}):
-        found["status"]["conditions"].sort(key=lambda one: one["type"])
-    metadata = found.setdefault("metadata", {})
-    metadata.pop("resourceVersion", None)
-    metadata.setdefault("annotations", {})
-    return found
 
 
 def own_names(pod: JSON) -> JSON:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from copy import deepcopy
 from typing import Any
 
 import msgspec
 import pytest
 
-from kruise.apis import gojson
-from kruise.apis.core import ControllerRevision
 from kruise.apis.sidecarset import SIDECARSETS, InjectionRevision
 from kruise.controllers.common.revisions import (
     AdoptRevision,
@@ -30,21 +26,11 @@ from kruise.controllers.sidecarset.revisions import (
     revisions_of,
     surplus,
 )
-from kruise.runtime.client.nulls import decode_as
 from tests.golden.loader import Case, normalise, parametrize
 from tests.golden.pod_flow import typed
-from tests.golden.sidecar_world import JSON, set_of
+from tests.golden.sidecar_world import JSON, revision, set_of
 
 SPACE = "kruise-system"
-
-
-def revision(body: JSON) -> ControllerRevision:
-    """A stored revision: its data are compact JSON with sorted keys."""
-    body = deepcopy(body)
-    data = gojson.encode_sorted(body.pop("data"))
-    body["metadata"].setdefault("namespace", SPACE)
-    found = decode_as(ControllerRevision, json.dumps(body).encode())
-    return msgspec.structs.replace(found, data=msgspec.Raw(data))
 
 
 @parametrize("sidecarset-revision")
