@@ -13,6 +13,7 @@ Guarantees:
 * C4: two sets that would provide one container, or two different volumes of one name, are not both injected: the
   first keeps its place, the other one is left out with a note. So is a set whose container would stand beside an init
   container of the same name: the pod would be refused.
+* C9: a set that the Pod Security level of the namespace would refuse is left out with a note, and the pod starts.
 * C8: :class:`InjectionRefused` is raised for a user's fault only (spec/sidecarset 5.1). A set that cannot be used
   refuses nobody.
 
@@ -22,12 +23,10 @@ answers (``runtime.webhook``).
 
 from __future__ import annotations
 
-import enum
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -53,64 +52,14 @@ from kruise.controllers.sidecarset.podannotations import (
 )
 from kruise.controllers.sidecarset.resources import ResourcesError
 from kruise.webhooks.inject_containers import PodParts, is_injected
+from kruise.webhooks.inject_outcome import LEFT_OUT, UNCHANGED, InjectionRefused, Note, NoteReason, Outcome, Request
 from kruise.webhooks.inject_patch import PodPatch
 from kruise.webhooks.inject_pod import PodView
+from kruise.webhooks.inject_security import violation
 from kruise.webhooks.inject_set import CompiledSet, Piece
 from kruise.webhooks.inject_snapshot import Candidate, Missing, Snapshot
 
 __all__ = ["InjectionRefused", "Note", "NoteReason", "Outcome", "Request", "explain", "inject"]
-
-
-class InjectionRefused(ValueError):
-    """The pod cannot be created like this. The message is for the user."""
-
-
-class NoteReason(enum.StrEnum):
-    """Why a set gives a pod nothing, or what was odd about it."""
-
-    INJECTED = "Injected"
-    EXEMPT = "PodExempt"
-    NOT_ACTIVE = "PodNotActive"
-    PAUSED = "InjectionPaused"
-    NAMESPACE_NOT_SELECTED = "NamespaceNotSelected"
-    LABELS_NOT_SELECTED = "LabelsNotSelected"
-    CANARY = "ReplacedByCanary"
-    CONFLICT = "ContainerConflict"
-    UNUSABLE = "SidecarSetUnusable"
-    REPLACED = "ContainerReplaced"
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One remark about one set. ``set_name`` is ``""`` for a remark about the pod."""
-
-    set_name: str
-    reason: NoteReason
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the API server says beside the pod."""
-
-    uid: str = ""
-    namespace: str = ""
-    operation: str = "CREATE"
-    resource: str = "pods"
-    sub_resource: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The answer. An empty patch leaves the pod as it is."""
-
-    patch: bytes = b""
-    injected: tuple[str, ...] = ()
-    """The sets of which the pod gets containers, in their order."""
-    notes: tuple[Note, ...] = ()
-
-
-UNCHANGED: Final = Outcome()
 
 
 def inject(
@@ -138,7 +87,7 @@ def inject(
     matched = [c for c in matched if c.current.name not in bases]
     if not matched:
         return UNCHANGED
-    return _Injection(view, namespace, request.uid, now).run(matched, sort_by_name=sort_by_name)
+    return _Injection(view, namespace, labels, request.uid, now).run(matched, sort_by_name=sort_by_name)
 
 
 def explain(pod: bytes | Mapping[str, Any], request: Request, snapshot: Snapshot, *, now: str) -> tuple[Note, ...]:
@@ -147,7 +96,7 @@ def explain(pod: bytes | Mapping[str, Any], request: Request, snapshot: Snapshot
     namespace = view.namespace or request.namespace
     outcome = inject(pod, request, snapshot, now=now)
     labels = snapshot.namespaces.get(namespace)
-    noted = {note.set_name: note for note in outcome.notes if note.reason is NoteReason.CONFLICT}
+    noted = {note.set_name: note for note in outcome.notes if note.reason in LEFT_OUT}
     whole = next((note for note in outcome.notes if note.reason is NoteReason.EXEMPT), None)
     if whole is None and not is_active(view.phase, view.deletion_timestamp):
         whole = Note("", NoteReason.NOT_ACTIVE, "the pod has finished, or is being deleted")
@@ -188,11 +137,12 @@ def _view(pod: bytes | Mapping[str, Any]) -> PodView:
 class _Injection:
     """One pod and the sets that want it."""
 
-    __slots__ = ("_already", "_annotations", "_namespace", "_notes", "_now", "_uid", "_view")
+    __slots__ = ("_already", "_annotations", "_labels", "_namespace", "_notes", "_now", "_uid", "_view")
 
-    def __init__(self, view: PodView, namespace: str, uid: str, now: str) -> None:
+    def __init__(self, view: PodView, namespace: str, labels: Mapping[str, str] | None, uid: str, now: str) -> None:
         self._view = view
         self._namespace = namespace
+        self._labels = labels
         self._uid = uid
         self._now = now
         self._notes: list[Note] = []
@@ -200,7 +150,7 @@ class _Injection:
         self._already: frozenset[str] = frozenset()
 
     def run(self, matched: Iterable[Candidate], *, sort_by_name: bool) -> Outcome:
-        chosen = self._without_conflicts([self._revision_of(candidate) for candidate in matched])
+        chosen = self._allowed([self._revision_of(candidate) for candidate in matched])
         self._already = frozenset(item.name for item in chosen if self._has(item))
         for item in chosen:
             if item.patches and item.name not in self._already:
@@ -275,14 +225,16 @@ class _Injection:
 
     # ---- conflicts ---------------------------------------------------------------------------------------------------
 
-    def _without_conflicts(self, chosen: Sequence[CompiledSet]) -> list[CompiledSet]:
+    def _allowed(self, chosen: Sequence[CompiledSet]) -> list[CompiledSet]:
         owners: dict[str, str] = {}
         volumes: dict[str, tuple[str, Piece]] = {}
         kept: list[CompiledSet] = []
         for item in chosen:
-            why = self._conflict(item, owners, volumes)
+            why, reason = violation(item.parts, self._labels, self._view.context), NoteReason.POD_SECURITY
+            if not why:
+                why, reason = self._conflict(item, owners, volumes), NoteReason.CONFLICT
             if why:
-                self._notes.append(Note(item.name, NoteReason.CONFLICT, why))
+                self._notes.append(Note(item.name, reason, why))
                 continue
             kept.append(item)
             owners.update((name, item.name) for sidecar in item.parts.sidecars for name in sidecar.names)

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from kruise.webhooks.inject_security import PodContext
+
 __all__ = ["PodView"]
 
 
@@ -31,11 +33,26 @@ class _Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     annotations: dict[str, str | None] | None = None
 
 
+class _Seccomp(msgspec.Struct, frozen=True, gc=False):
+    type: str | None = None
+
+
+class _SecurityContext(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    run_as_non_root: bool | None = None
+    seccomp_profile: _Seccomp | None = None
+
+
+class _System(msgspec.Struct, frozen=True, gc=False):
+    name: str | None = None
+
+
 class _Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     containers: list[_Named | None] | None = None
     init_containers: list[_Named | None] | None = None
     volumes: list[_Named | None] | None = None
     image_pull_secrets: list[_Named | None] | None = None
+    security_context: _SecurityContext | None = None
+    os: _System | None = None
 
 
 class _Status(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +90,7 @@ class PodView:
         "_source",
         "annotations",
         "containers",
+        "context",
         "deletion_timestamp",
         "has_metadata",
         "init_containers",
@@ -99,6 +117,12 @@ class PodView:
         self.init_containers = _places(pod.spec.init_containers)
         self.volumes = _places(pod.spec.volumes)
         self.pull_secrets = _places(pod.spec.image_pull_secrets)
+        context = pod.spec.security_context or _SecurityContext()
+        self.context = PodContext(
+            run_as_non_root=bool(context.run_as_non_root),
+            seccomp=(context.seccomp_profile.type if context.seccomp_profile else None) or "",
+            windows=pod.spec.os is not None and pod.spec.os.name == "windows",
+        )
 
     @classmethod
     def of(cls, source: bytes | Mapping[str, Any]) -> PodView:

@@ -273,6 +273,7 @@ class _Shape(msgspec.Struct, frozen=True, rename="camel"):
     """What the building of a container relies on: objects in lists."""
 
     env: list[dict[str, Any]] | None = None
+    ports: list[dict[str, Any]] | None = None
     volume_mounts: list[_Mount] | None = None
     volume_devices: list[_Mount] | None = None
 
