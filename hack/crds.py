@@ -27,6 +27,8 @@ from hack.kustomize_yaml import dump
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.broadcastjob_schema import BROADCASTJOB
 from kruise.apis.schema import ABSENT, Column, Doc, KindDoc, Rule, TypeDoc, VersionDoc
+from kruise.apis.sidecarset import SIDECARSETS
+from kruise.apis.sidecarset_schema import SIDECARSET
 from kruise.apis.statefulset import STATEFULSETS
 from kruise.apis.statefulset_schema import STATEFULSET
 from kruise.runtime.objects import ObjectMeta, Resource
@@ -36,6 +38,7 @@ BASES: Final = Path("config/crd/bases")
 KINDS: Final[tuple[tuple[Resource[Any], KindDoc], ...]] = (
     (BROADCASTJOBS, BROADCASTJOB),
     (STATEFULSETS, STATEFULSET),
+    (SIDECARSETS, SIDECARSET),
 )
 """Every kind that this project defines."""
 
@@ -90,7 +93,7 @@ def _version(one: VersionDoc, doc: KindDoc, resource: Resource[Any]) -> dict[str
         **deprecated,
         "additionalPrinterColumns": [_column(column) for column in doc.columns],
         "subresources": subresources,
-        "schema": {"openAPIV3Schema": _Schema(doc.types, one.without).struct(resource.struct, resource.kind)},
+        "schema": {"openAPIV3Schema": _Schema(doc.types, one).struct(resource.struct, resource.kind)},
     }
 
 
@@ -105,10 +108,11 @@ class _Schema:
     def __init__(
         self,
         table: Mapping[type[msgspec.Struct], TypeDoc],
-        without: Mapping[type[msgspec.Struct], frozenset[str]],
+        version: VersionDoc,
     ) -> None:
         self._table = table
-        self._without = without
+        self._without = version.without
+        self._also = version.also
 
     def struct(self, struct: type[msgspec.Struct], path: str, doc: Doc | None = None) -> dict[str, Any]:
         known = self._table.get(struct)
@@ -124,13 +128,18 @@ class _Schema:
         if unknown := sorted(lacks - set(fields)):
             raise SchemaError(f"{path}: {struct.__name__} never had what a version lacks: {', '.join(unknown)}")
         listed = {name: one for name, one in sorted(known.fields.items()) if name not in lacks}
+        also = self._also.get(struct, {})
+        if double := sorted(set(also) & set(fields)):
+            raise SchemaError(f"{path}: {struct.__name__} has what one version alone should: {', '.join(double)}")
+        properties = {name: self.field(fields[name], one, f"{path}.{name}") for name, one in listed.items()}
+        properties |= {name: _written(one, f"{path}.{name}") for name, one in also.items()}
         required = [name for name, one in listed.items() if one.required]
         rules = (*(doc.rules if doc else ()), *known.rules)
         schema = {
             "description": _described(doc.text if doc else known.text, path),
             "type": "object",
             **({"required": required} if required else {}),
-            "properties": {name: self.field(fields[name], one, f"{path}.{name}") for name, one in listed.items()},
+            "properties": dict(sorted(properties.items())),
         }
         return schema | _rules(tuple(rule for rule in rules if not _needs(rule, lacks)))
 
@@ -149,6 +158,10 @@ class _Schema:
             return _plain(doc, "object", path) | {"additionalProperties": _written(_values(doc, path), f"{path}[]")}
         if _is_int_or_string(inner):
             return _int_or_string(doc, path)
+        if inner is msgspec.Raw and doc.values and doc.values.struct:
+            items = self.struct(doc.values.struct, f"{path}[]", doc.values)
+            kept = {"x-kubernetes-preserve-unknown-fields": True} if doc.values.open else {}
+            return _plain(doc, doc.type, path) | {"items": items | kept} | _list_keys(doc)
         if inner is msgspec.Raw:
             return _written(doc, path)
         named = {int: "integer", str: "string", bool: "boolean"}.get(inner)

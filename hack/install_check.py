@@ -24,6 +24,9 @@ from kruise.apis.broadcastjob_rules import validate_broadcastjob
 from kruise.apis.broadcastjob_schema import BROADCASTJOB
 from kruise.apis.fielderrors import FieldError
 from kruise.apis.schema import Doc, KindDoc
+from kruise.apis.sidecarset_rules import default_sidecarset
+from kruise.apis.sidecarset_schema import SIDECARSET
+from kruise.apis.sidecarset_validation import validate_sidecarset
 from kruise.apis.statefulset_rules import default_statefulset
 from kruise.apis.statefulset_schema import STATEFULSET
 from kruise.apis.statefulset_validation import validate_statefulset
@@ -154,6 +157,11 @@ def _messages(doc: KindDoc) -> frozenset[str]:
 
 _BROADCASTJOB_RULES: Final = _messages(BROADCASTJOB)
 _STATEFULSET_RULES: Final = _messages(STATEFULSET)
+_SIDECARSET_RULES: Final = _messages(SIDECARSET)
+_TWICE: Final = ("duplicated key=", "patch annotation[")
+"""How validation begins to say that a key stands twice; a rule cannot name it."""
+_NAMED: Final = re.compile(r"spec\.(initContainers|containers)\[\d+\]\.(name|image)")
+"""Containers without an image, and two of one name: errors without a word."""
 
 
 def _errors(validate: Callable[[Mapping[str, Any]], list[FieldError]], stored: Mapping[str, Any]) -> list[FieldError]:
@@ -199,6 +207,27 @@ def _statefulset_problems(stored: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def _sidecarset_errors(stored: Mapping[str, Any]) -> list[FieldError]:
+    # Other sets, revisions and the white list are not at hand: what is said of them is no rule of the definition.
+    return validate_sidecarset(default_sidecarset(stored))
+
+
+def _sidecarset_problems(stored: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [
+        (error.field, error.detail or error.type.value)
+        for error in _errors(_sidecarset_errors, stored)
+        if error.detail in _SIDECARSET_RULES
+        or error.field in _NAMES
+        or error.detail.startswith(_TWICE)
+        or (not error.detail and _NAMED.fullmatch(error.field))
+    ]
+    for path in ("spec.updateStrategy.partition", "spec.updateStrategy.maxUnavailable"):
+        value = _at(stored, path)
+        if isinstance(value, int) and not 0 <= value <= NO_LIMIT:
+            found.append((path, f"a number must be from 0 to {NO_LIMIT}"))
+    return found
+
+
 def _at(stored: Any, path: str) -> Any:
     for step in path.split("."):
         stored = stored.get(step) if isinstance(stored, Mapping) else None
@@ -208,5 +237,6 @@ def _at(stored: Any, path: str) -> Any:
 _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[tuple[str, str]]]]] = {
     "broadcastjobs.apps.kruise.io": _broadcastjob_problems,
     "statefulsets.apps.kruise.io": _statefulset_problems,
+    "sidecarsets.apps.kruise.io": _sidecarset_problems,
 }
 """What the rules of a kind refuse, as its validation says it."""

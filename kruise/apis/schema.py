@@ -18,6 +18,8 @@ import msgspec
 
 __all__ = ["ABSENT", "Column", "Doc", "KindDoc", "Rule", "Scale", "TypeDoc", "VersionDoc"]
 
+_Struct = type[msgspec.Struct]
+
 ABSENT: Final = object()
 """No default: an absent field stays absent."""
 
@@ -62,6 +64,8 @@ class Doc:
     """For what no struct describes: the fields that rules or limits need."""
     values: Doc | None = None
     """Of a map: its values. Of a list: its items."""
+    struct: _Struct | None = None
+    """Of the items of a list that is kept as bytes: the struct that says what we read of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +107,8 @@ class VersionDoc:
     deprecation: str = ""
     without: Mapping[type[msgspec.Struct], frozenset[str]] = field(default_factory=dict)
     """The fields that this version lacks, by their names on the wire. Rules that need one go with it."""
+    also: Mapping[type[msgspec.Struct], Mapping[str, Doc]] = field(default_factory=dict)
+    """The fields that this version alone has, by their names on the wire; no struct has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

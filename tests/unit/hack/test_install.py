@@ -23,6 +23,7 @@ from kruise.runtime.testing.loop import VirtualClock, run_virtual
 
 NAME = "broadcastjobs.apps.kruise.io"
 SETS = "statefulsets.apps.kruise.io"
+SIDECARS = "sidecarsets.apps.kruise.io"
 CRD = crds.render(BROADCASTJOBS, BROADCASTJOB)
 SCHEMA = CRD["spec"]["versions"][1]["schema"]["openAPIV3Schema"]
 
@@ -235,7 +236,7 @@ def run(cluster: Cluster, command: str, folder: Any = LOCAL, **options: Any) -> 
 
 def test_install_into_an_empty_cluster_and_again() -> None:
     cluster = Cluster()
-    ours = [f"customresourcedefinition {name}" for name in (NAME, SETS)] + ["namespace kruise-system"]
+    ours = [f"customresourcedefinition {name}" for name in (NAME, SIDECARS, SETS)] + ["namespace kruise-system"]
     assert run(cluster, "install") == [f"{one} created" for one in ours]
     assert run(cluster, "install") == [f"{one} unchanged" for one in ours]
 
@@ -288,11 +289,7 @@ def test_install_gives_up_when_somebody_keeps_writing() -> None:
 def test_deploy_applies_everything_in_order() -> None:
     cluster = Cluster()
     said = run(cluster, "install", DEFAULT)
-    assert [line.split()[0] for line in said[:3]] == [
-        "customresourcedefinition",
-        "customresourcedefinition",
-        "namespace",
-    ]
+    assert [line.split()[0] for line in said[:4]] == [*["customresourcedefinition"] * 3, "namespace"]
     assert "deployment kruise-system/kruise-manager created" in said
     assert len(said) == len(kustomize.render(DEFAULT))
     assert {line.rsplit(" ", 1)[1] for line in run(cluster, "install", DEFAULT)} == {"unchanged"}
@@ -307,7 +304,7 @@ def test_uninstall_refuses_while_objects_exist() -> None:
     with pytest.raises(Refused, match=r"4 broadcastjobs exist \(default/a, default/b, default/c, \.\.\.\).*FORCE=1"):
         run(cluster, "uninstall", force=False)
     assert cluster.log[mark:] == []
-    ours = [f"customresourcedefinition {name}" for name in (SETS, NAME)]
+    ours = [f"customresourcedefinition {name}" for name in (SETS, SIDECARS, NAME)]
     assert run(cluster, "uninstall", force=True) == [f"{one} deleted" for one in ours]
     assert run(cluster, "uninstall", force=False) == [f"{one} not there" for one in ours]
 

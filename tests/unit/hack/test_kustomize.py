@@ -16,8 +16,9 @@ from hack import kustomize
 from hack.install_check import breaches
 from hack.kustomize import KustomizeError, render, render_text
 from hack.kustomize_yaml import dump, load
-from kruise.apis import statefulset_rules
+from kruise.apis import sidecarset_rules, statefulset_rules
 from kruise.apis.broadcastjob_rules import decode_problem, validate_broadcastjob
+from kruise.apis.sidecarset_validation import validate_sidecarset
 from kruise.apis.statefulset_validation import validate_statefulset
 from kruise.config import parse_options
 from kruise.runtime.metrics import Metrics
@@ -202,7 +203,7 @@ def test_alerts_ask_for_metrics_that_exist_and_name_a_section_of_the_runbook() -
 def test_samples_are_valid() -> None:
     definitions = {one["metadata"]["name"]: one for one in DEFAULT if one["kind"] == "CustomResourceDefinition"}
     samples = [one for one in render(CONFIG / "samples") if one["apiVersion"] == "apps.kruise.io/v1beta1"]
-    assert Counter(one["kind"] for one in samples) == {"BroadcastJob": 3, "StatefulSet": 3}
+    assert Counter(one["kind"] for one in samples) == {"BroadcastJob": 3, "StatefulSet": 3, "SidecarSet": 3}
     for one in samples:
         name = f"{one['kind'].lower()}s.apps.kruise.io"
         (schema,) = [v["schema"]["openAPIV3Schema"] for v in definitions[name]["spec"]["versions"] if v["storage"]]
@@ -211,6 +212,9 @@ def test_samples_are_valid() -> None:
         if one["kind"] == "BroadcastJob":
             assert decode_problem(one, "v1beta1") == ""
             assert validate_broadcastjob(placed) == []
+        elif one["kind"] == "SidecarSet":
+            assert sidecarset_rules.decode_problem(one, "v1beta1") == ""
+            assert validate_sidecarset(sidecarset_rules.default_sidecarset(one)) == []
         else:
             assert statefulset_rules.decode_problem(one, "v1beta1") == ""
             assert validate_statefulset(statefulset_rules.default_statefulset(placed)) == []
