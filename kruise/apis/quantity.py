@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["ZERO", "Format", "Quantity", "QuantityError"]
+__all__ = ["ZERO", "Format", "Quantity", "QuantityError", "by_value"]
 
 _PATTERN: Final = re.compile(
     r"(?P<sign>[+-]?)(?P<lead>0*)(?P<num>[0-9]*)(?:(?P<dot>\.)(?P<denom>[0-9]*))?"
@@ -357,3 +357,16 @@ def _whole_scale(unscaled: int, scale: int) -> int:
 
 ZERO: Final = Quantity()
 """The empty quantity: zero without a format."""
+
+
+def by_value(value: Any) -> Any:
+    """Return one text for all spellings of a quantity, such as ``1e9`` and ``1G``; what is none comes back as it is."""
+    try:
+        quantity = Quantity.from_json(value)
+    except QuantityError:
+        return value
+    unscaled, scale = quantity.unscaled, quantity.scale
+    while unscaled and unscaled % 10 == 0:
+        unscaled //= 10
+        scale += 1
+    return f"{unscaled}e{scale}" if unscaled else "0"

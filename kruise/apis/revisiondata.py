@@ -23,7 +23,7 @@ from kruise.apis import gojson
 from kruise.apis.go_encoding import POD_TEMPLATE, canonical
 from kruise.apis.podtemplate import default_pod_template
 from kruise.apis.podtemplate.images import default_pull_policy
-from kruise.apis.quantity import Quantity, QuantityError
+from kruise.apis.quantity import by_value
 
 __all__ = [
     "RevisionDataError",
@@ -127,22 +127,7 @@ def template_key(template: dict[str, Any], *, upstream_only: bool = False) -> by
             image = container.get("image")
             container["imagePullPolicy"] = default_pull_policy(image if isinstance(image, str) else "")
     completed = default_pod_template(template, host_network_ports=True)
-    return gojson.encode_sorted(_without_nothing(canonical(completed, POD_TEMPLATE, quantity=_by_value)))
-
-
-def _by_value(value: Any) -> Any:
-    """Return one text for all spellings of a quantity: ``1e9`` and ``1G``."""
-    try:
-        quantity = Quantity.from_json(value)
-    except QuantityError:
-        return value
-    unscaled, scale = quantity.unscaled, quantity.scale
-    if not unscaled:
-        return "0"
-    while unscaled % 10 == 0:
-        unscaled //= 10
-        scale += 1
-    return f"{unscaled}e{scale}"
+    return gojson.encode_sorted(_without_nothing(canonical(completed, POD_TEMPLATE, quantity=by_value)))
 
 
 def _without_nothing(value: Any) -> Any:

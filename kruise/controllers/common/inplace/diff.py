@@ -23,7 +23,7 @@ from typing import Any, Final
 from kruise.apis.go_encoding import POD_TEMPLATE, canonical
 from kruise.apis.podtemplate import default_pod_template
 from kruise.apis.podtemplate.images import default_pull_policy
-from kruise.apis.quantity import Quantity, QuantityError
+from kruise.apis.quantity import by_value
 from kruise.apis.revisiondata import RevisionDataError, canonical_template, parse_data
 
 __all__ = ["ADD", "REMOVE", "REPLACE", "Change", "Comparison", "compare", "shown"]
@@ -120,7 +120,7 @@ def _completed(old: dict[str, Any], new: dict[str, Any]) -> tuple[Any, Any]:
                     policy = default_pull_policy(image if isinstance(image, str) else "") if given else "Always"
                     container["imagePullPolicy"] = policy
     before, after = (
-        canonical(default_pod_template(template, host_network_ports=True), POD_TEMPLATE, quantity=_by_value)
+        canonical(default_pod_template(template, host_network_ports=True), POD_TEMPLATE, quantity=by_value)
         for template in pair
     )
     return before.get("spec"), after.get("spec")
@@ -130,18 +130,6 @@ def _containers(template: dict[str, Any], listed: str) -> list[dict[str, Any]]:
     spec = template.get("spec")
     items = spec.get(listed) if isinstance(spec, dict) else None
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _by_value(value: Any) -> Any:
-    try:
-        quantity = Quantity.from_json(value)
-    except QuantityError:
-        return value
-    unscaled, scale = quantity.unscaled, quantity.scale
-    while unscaled and unscaled % 10 == 0:
-        unscaled //= 10
-        scale += 1
-    return f"{unscaled}e{scale}" if unscaled else "0"
 
 
 def _changes(old: Any, new: Any, path: Path) -> Iterator[Change]:
