@@ -75,7 +75,7 @@ def inject(
     namespace = view.namespace or request.namespace
     if not is_active(view.phase, view.deletion_timestamp):
         return UNCHANGED
-    candidates = snapshot.index.candidates(namespace)
+    candidates = snapshot.index.candidates(namespace, view.labels)
     if not candidates:
         return UNCHANGED
     why = exempt(namespace, view.labels, view.annotations, snapshot.own_namespace)

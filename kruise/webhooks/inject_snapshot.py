@@ -164,7 +164,7 @@ class InjectionIndex:
         )
         return Snapshot(
             sets=sets,
-            index=NamespaceIndex((candidate.current.keys, candidate) for candidate in sets),
+            index=NamespaceIndex((one.current.keys, one, one.current.matcher.anchors) for one in sets),
             namespaces=dict(self._namespaces),
             unusable=dict(self._unusable),
             own_namespace=self._own,

@@ -8,7 +8,8 @@ Guarantees:
 * A set with a namespace selector needs the Namespace object: an unknown namespace is no match.
 * :func:`index_keys` puts a set under each namespace that it can select, or under :data:`CLUSTER_SCOPE`; a lookup in
   :class:`NamespaceIndex` returns the sets of the namespace first, then the cluster-wide ones, each group in the order
-  of insertion, and costs nothing for the sets of other namespaces.
+  of insertion. The cost is that of the sets that share a label with the pod: those of other namespaces and of other
+  labels cost nothing.
 * C3: :func:`exempt` names what no set may touch, whatever its selectors say.
 
 What this does not do: it reads no clock and no cluster; namespaces come as their labels.
@@ -16,12 +17,12 @@ What this does not do: it reads no clock and no cluster; namespaces come as thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from kruise.apis import selectors
-from kruise.apis.selectors import Selector
+from kruise.apis.selectors import Operator, Selector
 from kruise.apis.sidecarset import CANARY_ANNOTATION, CANARY_BASE_ANNOTATION, NAMESPACE_NAME_LABEL
 
 __all__ = [
@@ -67,6 +68,16 @@ class Matcher:
         chosen = spec.get("namespaceSelector")
         namespaces = None if chosen is None else selectors.convert_fast(chosen)
         return cls(None if spec.get("selector") is None or pods.empty else pods, namespaces)
+
+    @property
+    def anchors(self) -> tuple[tuple[str, str], ...] | None:
+        """The labels of which a selected pod must have one; ``None``: no single label tells."""
+        if self.pods is None:
+            return ()
+        for one in self.pods.requirements:
+            if one.operator in (Operator.EQUALS, Operator.IN):
+                return tuple((one.key, value) for value in dict.fromkeys(one.values))
+        return None
 
     def selects_namespace(self, labels: Mapping[str, str] | None) -> bool:
         """Tell whether a namespace with *labels* is selected; ``None``: nobody knows that namespace."""
@@ -137,22 +148,63 @@ def index_keys(namespace_selector: Mapping[str, Any] | None) -> tuple[str, ...]:
     return (CLUSTER_SCOPE,)
 
 
+Label = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group(Generic[T]):
+    """The sets under one key, each with its place in the order."""
+
+    anywhere: tuple[tuple[int, T], ...]
+    by_label: Mapping[Label, tuple[tuple[int, T], ...]]
+    keys: tuple[str, ...]
+    """The label keys of ``by_label``."""
+
+    def find(self, labels: Mapping[str, str]) -> Iterator[T]:
+        found = list(self.anywhere)
+        for key in self.keys:
+            value = labels.get(key)
+            if value is not None:
+                found += self.by_label.get((key, value), ())
+        if len(found) > len(self.anywhere):
+            found.sort(key=_place)
+        return (item for _, item in found)
+
+
+def _place(entry: tuple[int, Any]) -> int:
+    return entry[0]
+
+
+def _group(entries: Iterable[tuple[int, T, tuple[Label, ...] | None]]) -> _Group[T]:
+    anywhere: list[tuple[int, T]] = []
+    by_label: dict[Label, list[tuple[int, T]]] = {}
+    for place, item, anchors in entries:
+        if anchors is None:
+            anywhere.append((place, item))
+        for anchor in anchors or ():
+            by_label.setdefault(anchor, []).append((place, item))
+    keys = tuple(dict.fromkeys(key for key, _ in by_label))
+    return _Group(tuple(anywhere), {label: tuple(found) for label, found in by_label.items()}, keys)
+
+
 class NamespaceIndex(Generic[T]):
-    """Sets by namespace: immutable, built once for a snapshot."""
+    """Sets by namespace, and in each by a label that their pods must have: immutable, built once for a snapshot."""
 
-    __slots__ = ("_by_key",)
+    __slots__ = ("_groups",)
 
-    def __init__(self, items: Iterable[tuple[Iterable[str], T]]) -> None:
-        by_key: dict[str, list[T]] = {}
-        for keys, item in items:
+    def __init__(self, items: Iterable[tuple[Iterable[str], T, tuple[Label, ...] | None]]) -> None:
+        """Take sets with the keys of :func:`index_keys` and their :attr:`Matcher.anchors`."""
+        by_key: dict[str, list[tuple[int, T, tuple[Label, ...] | None]]] = {}
+        for place, (keys, item, anchors) in enumerate(items):
             for key in keys:
-                by_key.setdefault(key, []).append(item)
-        self._by_key = {key: tuple(found) for key, found in by_key.items()}
+                by_key.setdefault(key, []).append((place, item, anchors))
+        self._groups = {key: _group(found) for key, found in by_key.items()}
 
-    def candidates(self, namespace: str) -> tuple[T, ...]:
-        """Return the sets that may select pods of *namespace*."""
-        wide = self._by_key.get(CLUSTER_SCOPE, ())
-        if namespace == CLUSTER_SCOPE:
-            return wide
-        own = self._by_key.get(namespace)
-        return wide if own is None else own + wide
+    def candidates(self, namespace: str, labels: Mapping[str, str]) -> tuple[T, ...]:
+        """Return the sets that may select pods of *namespace* with *labels*; whether they do, they say themselves."""
+        own = self._groups.get(namespace) if namespace != CLUSTER_SCOPE else None
+        wide = self._groups.get(CLUSTER_SCOPE)
+        return (
+            *(own.find(labels) if own is not None else ()),
+            *(wide.find(labels) if wide is not None else ()),
+        )
