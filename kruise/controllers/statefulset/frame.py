@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from kruise.apis.intorstring import Scaled, statefulset_max_unavailable, statefulset_scale_max_unavailable
 from kruise.apis.ordinals import OrdinalRange, ordinal_range, parse_reserved
-from kruise.apis.selectors import SelectorError
+from kruise.apis.selectors import SelectorError, display
 from kruise.apis.statefulset import (
     ON_POD_ROLLING_UPDATE,
     ORDERED_READY,
@@ -51,6 +53,8 @@ class Frame:
     """maxUnavailable of the scale strategy."""
     resizes: bool
     """Whether new sizes of claims are rolled out."""
+    selector: str
+    """The selector as people read it."""
     problem: str = ""
     """What is wrong with the claim templates or the priorities: no pod is created or updated while it stands."""
 
@@ -120,5 +124,6 @@ def make_frame(sts: StatefulSet, chosen: Chosen, settings: Settings) -> Frame:
         budget=statefulset_max_unavailable(rolling.max_unavailable, spec.replicas),
         throttle=statefulset_scale_max_unavailable(throttle, spec.replicas),
         resizes=settings.auto_resize_claims and spec.volume_claim_update_strategy.type == ON_POD_ROLLING_UPDATE,
+        selector="" if spec.selector is None else display(msgspec.to_builtins(spec.selector)),
         problem="; ".join(problems),
     )

@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from kruise.apis.selectors import SelectorError, display
 from kruise.apis.statefulset import StatefulSetCondition, StatefulSetStatus
 from kruise.controllers.statefulset import slots as m
 from kruise.controllers.statefulset.actions import DeletePod, PatchPod, Results, Why
@@ -41,19 +40,9 @@ def counted(view: View) -> StatefulSetStatus:
         update_revision=frame.update_name,
         collision_count=frame.chosen.collision_count,
         conditions=stored.conditions,
-        label_selector=_selector_text(view),
+        label_selector=frame.selector,
         volume_claims=claim_status(frame.templates, view.claim_totals()) if not frame.problem else stored.volume_claims,
     )
-
-
-def _selector_text(view: View) -> str:
-    selector = view.sts.spec.selector
-    if selector is None:
-        return ""
-    try:
-        return display(msgspec.to_builtins(selector))
-    except SelectorError:
-        return view.sts.status.label_selector
 
 
 def with_results(status: StatefulSetStatus, view: View, results: Results) -> StatefulSetStatus:

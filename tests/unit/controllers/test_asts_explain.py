@@ -218,7 +218,7 @@ def test_a_view_that_lost_an_event_says_what_differs() -> None:
     assert world.view.difference(other, world.now).startswith("pod web-1: ")
 
 
-def test_a_selector_without_a_meaning_keeps_the_text_that_was_told() -> None:
+def test_the_status_tells_the_selector_of_the_spec() -> None:
     world = grown()
     assert counted(world.view).label_selector == "app=web"
     world.edit(selector=None)
