@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kruise.apis.core import Pod
+from kruise.apis.sidecarset import INPLACE_STATE_ANNOTATION
 from kruise.apis.sidecarset_hash import canonical_sidecar
 from kruise.controllers.common.reasons import Decision, Reason, reason_of_refusal
 from kruise.controllers.sidecarset import slots as m
 from kruise.controllers.sidecarset.plan import ordered, window
+from kruise.controllers.sidecarset.podannotations import parse_states
 from kruise.controllers.sidecarset.revisions import content_of
 from kruise.controllers.sidecarset.slots import Slot
 from kruise.controllers.sidecarset.view import View
@@ -171,7 +173,7 @@ def _outdated(view: View, slot: Slot, pod: Pod, facts: Facts) -> tuple[Reason, s
     if slot.key in facts.acted:
         return Reason.UPDATING, "it is being upgraded"
     if slot.has(m.STARTED):
-        return _stuck(pod) or (Reason.UPDATING, "an earlier upgrade of it has to end first")
+        return _stuck(pod) or _started(pod)
     if slot.key in facts.troubles:
         return Reason.INVALID_SPEC, facts.troubles[slot.key]
     failure = facts.failures.get(pod.uid)
@@ -182,6 +184,13 @@ def _outdated(view: View, slot: Slot, pod: Pod, facts: Facts) -> tuple[Reason, s
         kept = frame.set.spec.update_strategy.partition
         return Reason.PARTITION_HELD, f"partition {kept} keeps it at its version"
     return Reason.MAX_UNAVAILABLE_REACHED, f"on their way: {_users(view)}"
+
+
+def _started(pod: Pod) -> tuple[Reason, str]:
+    text = pod.metadata.annotations.get(INPLACE_STATE_ANNOTATION)
+    if text is not None and parse_states(text) is None:
+        return Reason.POD_UNREADABLE, f"its annotation {INPLACE_STATE_ANNOTATION} cannot be read: delete that"
+    return Reason.UPDATING, "an earlier upgrade of it has to end first"
 
 
 def _users(view: View) -> str:
