@@ -125,7 +125,6 @@ class _Parser:
         self._text = text
         self._at = 0
         self._depth = 0
-        self._names: set[str] = set()
 
     def parse(self) -> Node:
         node, _ = self._alternatives(frozenset())
@@ -153,14 +152,15 @@ class _Parser:
             start = self._at
             bounds = self._repetition()
             if bounds is not None:
+                self._at += self._peek("?")
                 written = self._text[start : self._at]
                 if not parts:
                     raise syntax_error("missing argument to repetition operator", written)
                 if repeated >= 0:
                     raise syntax_error("invalid nested repetition operator", self._text[repeated : self._at])
-                if self._peek("?"):
-                    self._at += 1
                 parts.append(Repeat(parts.pop(), *bounds))
+                if not _within(parts[-1], _MAX_REPEAT):
+                    raise syntax_error("invalid repeat count", written)
                 repeated = start
                 continue
             repeated = -1
@@ -192,7 +192,7 @@ class _Parser:
     def _group(self, flags: frozenset[str]) -> tuple[list[Node], frozenset[str]]:
         """Read a group, or flags for the rest of the group around."""
         inner = flags
-        if self._peek("(?P<") or self._peek("(?<"):
+        if any(self._peek(begin) and len(self._text) > self._at + len(begin) for begin in ("(?P<", "(?<")):
             self._name()
         elif self._peek("(?"):
             inner, closed = self._flags(flags)
@@ -218,9 +218,6 @@ class _Parser:
         name = written.partition("<")[2][:-1]
         if not name or not all(c in WORD for c in name):
             raise syntax_error("invalid named capture", written)
-        if name in self._names:
-            raise syntax_error("duplicate capture group name", name)
-        self._names.add(name)
         self._at = end + 1
 
     def _flags(self, flags: frozenset[str]) -> tuple[frozenset[str], bool]:
@@ -240,8 +237,8 @@ class _Parser:
             elif char in ":)" and (seen or not negative):
                 return frozenset(change), char == ")"
             else:
-                raise syntax_error("invalid or unsupported Perl syntax", self._text[start : self._at])
-        raise syntax_error("missing closing )", self._text)
+                break
+        raise syntax_error("invalid or unsupported Perl syntax", self._text[start : self._at])
 
     def _atom(self, char: str, flags: frozenset[str]) -> list[Node]:
         fold = "i" in flags
@@ -265,9 +262,9 @@ class _Parser:
             quoted, _, _ = self._text[self._at + 2 :].partition("\\E")
             self._at = min(len(self._text), self._at + 2 + len(quoted) + 2)
             return [One(_same(char, fold)) for char in quoted]
-        return [One(self._class_escape() or _same(self._escape(), fold))]
+        return [One(self._class_escape(fold) or _same(self._escape(), fold))]
 
-    def _class_escape(self) -> Test | None:
+    def _class_escape(self, fold: bool) -> Test | None:
         r"""Take ``\d``, ``\pL`` and their like; ``None`` for the escape of one character."""
         following = self._text[self._at + 1 : self._at + 2]
         if following and following.lower() in _PERL:
@@ -289,6 +286,8 @@ class _Parser:
         found = _property(name.removeprefix("^"))
         if found is None:
             raise syntax_error("invalid character class range", self._text[start : self._at])
+        if fold:
+            return lambda c: any(map(found, (c, c.lower(), c.upper()))) is not negative
         return lambda c: found(c) is not negative
 
     def _escape(self) -> str:
@@ -299,7 +298,7 @@ class _Parser:
         char, self._at = text[start + 1], start + 2
         if char in _CONTROL:
             return _CONTROL[char]
-        if char.isascii() and not char.isalnum() and char != "_":
+        if char.isascii() and not char.isalnum():
             return char
         digits = ""
         if char == "x" and self._peek("{"):
@@ -341,7 +340,7 @@ class _Parser:
             self._at = end + 2
             members = _POSIX[name]
             return lambda c: (c in members) is not negative
-        if self._peek("\\") and (test := self._class_escape()) is not None:
+        if self._peek("\\") and (test := self._class_escape(fold)) is not None:
             return test
         begin = self._at
         low = high = self._literal(start)
@@ -361,6 +360,18 @@ class _Parser:
             raise syntax_error("missing closing ]", self._text[start:])
         self._at += 1
         return self._text[self._at - 1]
+
+
+def _within(node: Node, times: int) -> bool:
+    """Tell whether repetitions inside each other come to at most *times*."""
+    match node:
+        case Repeat(part, low, high):
+            count = low if high is None else high
+            return count <= times and _within(part, times // count if count else times)
+        case Row(parts) | Either(parts):
+            return all(_within(part, times) for part in parts)
+        case _:
+            return True
 
 
 def _is_count(text: str) -> bool:
