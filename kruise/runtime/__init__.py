@@ -35,6 +35,14 @@ would change nothing is not sent. After a write its key waits in the queue until
 (:class:`ConsistencyTracker`), so that no plan is made on a past that the controller itself has changed. Everything goes
 through a :class:`Transport`, the one seam to the network; middleware and the embedded API server stand there too.
 
+**Webhooks.** A :class:`WebhookServer` answers the API server over TLS, in every replica (``manager.add_webhooks``).
+A handler is a function from an :class:`AdmissionRequest` to an :class:`Answer`: :class:`Defaulter` and
+:class:`Validator` make one of functions over objects, :func:`in_turn` one of several, and :class:`Conversions` knows
+the versions of kinds. :func:`allow` and :func:`deny` are for users; an exception is ours, and is answered so that the
+failurePolicy decides. Certificates renew themselves: a :class:`CertificateKeeper` keeps them in a
+:class:`SecretStore` or a :class:`DirectoryStore`, publishes their authority in the configurations that
+:class:`Targets` names, and a :class:`Dialer` tries them as the API server would.
+
 **Events.** A :class:`Recorder` from ``manager.recorder(name)`` tells users what happened. It never waits and never
 fails: similar events become one with a count, each source has a budget, and a server that is away delays nobody.
 
@@ -54,8 +62,8 @@ manager, unchanged, in one task tree without a socket. Neither is ever imported 
 
 **Errors** form one tree under :class:`RuntimeFault`, drawn in ``errors.py``; each text says what to do next.
 
-What this does not do: there is no webhook server yet, and there are no generated model classes. Importing this package
-imports none of its rooms: names are looked up when they are first used.
+What this does not do: there are no generated model classes. Importing this package imports none of its rooms: names
+are looked up when they are first used.
 """
 
 from __future__ import annotations
@@ -180,13 +188,24 @@ if TYPE_CHECKING:
         thaw,
         version_at_least,
     )
+    from kruise.runtime.webhook.admission import AdmissionRequest, Answer, allow, deny
+    from kruise.runtime.webhook.certs import CertificateRules
+    from kruise.runtime.webhook.conversion import ConversionFailed, Conversions
+    from kruise.runtime.webhook.dial import Dialer
+    from kruise.runtime.webhook.handlers import Defaulter, Validator, Warn, in_turn
+    from kruise.runtime.webhook.keeper import CertificateKeeper
+    from kruise.runtime.webhook.server import WebhookServer
+    from kruise.runtime.webhook.stores import DirectoryStore, SecretStore
+    from kruise.runtime.webhook.targets import Reach, Target, TargetKind, Targets
 
 __all__ = [
     "LOW",
     "Access",
+    "AdmissionRequest",
     "After",
     "AlreadyExists",
     "AnnotationChanged",
+    "Answer",
     "ApiError",
     "BackoffPolicy",
     "BadFrame",
@@ -195,6 +214,8 @@ __all__ = [
     "ByteStream",
     "Cache",
     "Cause",
+    "CertificateKeeper",
+    "CertificateRules",
     "Change",
     "Channel",
     "Client",
@@ -204,9 +225,14 @@ __all__ = [
     "Conflict",
     "ConsistencyTracker",
     "Controller",
+    "ConversionFailed",
+    "Conversions",
     "Credentials",
     "DebugOptions",
     "DecodeError",
+    "Defaulter",
+    "Dialer",
+    "DirectoryStore",
     "Done",
     "Durations",
     "ElectionOptions",
@@ -258,6 +284,7 @@ __all__ = [
     "QueueStats",
     "Random",
     "RateLimiter",
+    "Reach",
     "Reader",
     "Reconcile",
     "ReconcileContext",
@@ -275,6 +302,7 @@ __all__ = [
     "Runnable",
     "RuntimeFault",
     "Scope",
+    "SecretStore",
     "ServerTimeout",
     "Source",
     "StaticCredentials",
@@ -282,6 +310,9 @@ __all__ = [
     "Store",
     "SyncTimeout",
     "SystemClock",
+    "Target",
+    "TargetKind",
+    "Targets",
     "Term",
     "TerminalError",
     "Timeout",
@@ -296,19 +327,25 @@ __all__ = [
     "UnknownOutcome",
     "Unreadable",
     "Unsupported",
+    "Validator",
+    "Warn",
+    "WebhookServer",
     "Write",
     "WriteWindow",
+    "allow",
     "bound",
     "chain",
     "compare_versions",
     "controller_of",
     "current",
     "default_limiter",
+    "deny",
     "format_micro_time",
     "format_time",
     "from_kubernetes",
     "get_logger",
     "in_cluster",
+    "in_turn",
     "load_config",
     "load_kubeconfig",
     "loop_factory",
@@ -374,6 +411,15 @@ _HOMES: Final = {
         "Key Object ObjectMeta OwnerReference PartialObject Resource Unreadable compare_versions "
         "controller_of own owned_by owner_reference thaw version_at_least"
     ),
+    "webhook.admission": "AdmissionRequest Answer allow deny",
+    "webhook.certs": "CertificateRules",
+    "webhook.conversion": "ConversionFailed Conversions",
+    "webhook.dial": "Dialer",
+    "webhook.handlers": "Defaulter Validator Warn in_turn",
+    "webhook.keeper": "CertificateKeeper",
+    "webhook.server": "WebhookServer",
+    "webhook.stores": "DirectoryStore SecretStore",
+    "webhook.targets": "Reach Target TargetKind Targets",
 }
 """Where each name lives. A name is imported when it is first asked for: who needs a Queue pays for no HTTP library."""
 

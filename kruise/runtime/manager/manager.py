@@ -18,6 +18,7 @@ Guarantees:
   or for rights is no failure; it is not ready (CTL10).
 * MAN6: what is added later joins its phase; leader-only work waits for the lease.
 * MAN7: all state is in the object: registry, caches, clients, events. Two managers share the process and nothing else.
+* WEB8, WEB9: webhooks run in every replica; a stop fails readiness, waits for the delay, and then closes their port.
 * MAN8: after the first sync the heap is frozen.
 * HEA2 to HEA5: its own checks; a standby is ready; a stop fails readiness before it stops anything.
 * LEA7: a leader-only client is fenced by the term. CON1: its writes hold their key back until the cache shows them.
@@ -31,7 +32,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from kruise.runtime.cache.cache import Cache
 from kruise.runtime.client.client import Client
@@ -55,6 +56,11 @@ from kruise.runtime.manager.phases import START_ORDER, STOP_ORDER, Job, Phase, P
 from kruise.runtime.manager.process import Signals, freeze_heap
 from kruise.runtime.manager.recorder import EventBroadcaster, Recorder
 from kruise.runtime.metrics import Metrics
+
+if TYPE_CHECKING:  # who serves no webhooks loads none
+    from kruise.runtime.webhook.dial import Dialer
+    from kruise.runtime.webhook.keeper import CertificateKeeper
+    from kruise.runtime.webhook.server import WebhookServer
 
 __all__ = ["Cluster", "Manager", "ManagerOptions", "Phase"]
 
@@ -199,6 +205,23 @@ class Manager:
         if isinstance(runnable, Controller):
             self._add_controller(runnable)
         group.add(Job(runnable.name, runnable.run, stop=stop if callable(stop) else None, ready=ready))
+
+    def add_webhooks(
+        self, server: WebhookServer, *, keeper: CertificateKeeper | None = None, dialer: Dialer | None = None
+    ) -> None:
+        """Serve *server* in every replica, from before the caches until after them (MAN1, WEB9).
+
+        *keeper* makes its certificate, *dialer* tries it; without a keeper the certificate comes from outside. All of
+        them count for readiness (HEA2).
+        """
+        group = self._groups[Phase.WEBHOOKS]
+        if keeper is not None:
+            group.add(Job(keeper.name, keeper.run, ready=keeper.ready))
+        group.add(Job(server.name, server.run, stop=server.stop, ready=server.ready))
+        self.add_ready_check("webhook-certificate", server.check)
+        if dialer is not None:
+            group.add(Job(dialer.name, dialer.run))
+            self.add_ready_check("webhook", dialer.check)
 
     def add_health_check(self, name: str, check: Check) -> None:
         """Add a check to ``/healthz``: when it fails, the kubelet restarts this process."""

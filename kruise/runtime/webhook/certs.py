@@ -34,7 +34,7 @@ from cryptography.x509 import oid
 from kruise.runtime.clock import UTC
 from kruise.runtime.manager.certs import LIFETIME, RENEW_BEFORE, Pair
 
-__all__ = ["Authority", "Keyring", "Rules", "UnusableKeyring", "authorities", "signers_of", "successor"]
+__all__ = ["Authority", "CertificateRules", "Keyring", "UnusableKeyring", "authorities", "signers_of", "successor"]
 
 DAY: Final = 86_400.0
 BACKDATED: Final = DAY
@@ -53,7 +53,7 @@ class UnusableKeyring(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CertificateRules:
     """How long things live, in seconds, and for whom."""
 
     hosts: tuple[str, ...]
@@ -136,7 +136,9 @@ def signers_of(ring: Keyring) -> tuple[bytes, ...]:
     return tuple(one for one in ring.bundle if _signed(leaf, _loaded(one, BUNDLE)))
 
 
-def successor(ring: Keyring | None, rules: Rules, *, now: float, published: bool) -> tuple[Keyring, tuple[str, ...]]:
+def successor(
+    ring: Keyring | None, rules: CertificateRules, *, now: float, published: bool
+) -> tuple[Keyring, tuple[str, ...]]:
     """Return the keyring that there should be at *now* (wall time), and what is new about it; nothing: it is *ring*.
 
     *published* says that every configuration has had the whole bundle for the time of the overlap.
@@ -162,13 +164,15 @@ def successor(ring: Keyring | None, rules: Rules, *, now: float, published: bool
     return ring, tuple(news)
 
 
-def _due(ring: Keyring, rules: Rules, now: float) -> str:
+def _due(ring: Keyring, rules: CertificateRules, now: float) -> str:
     if not set(rules.hosts) <= _hosts(_loaded(ring.leaf.certificate, CERTIFICATE)):
         return "for another host"
     return "in time" if ring.leaf.ends - now <= rules.renew_before else ""
 
 
-def _renewed(ring: Keyring, rules: Rules, now: float, published: bool, why: str) -> tuple[Keyring, tuple[str, ...]]:
+def _renewed(
+    ring: Keyring, rules: CertificateRules, now: float, published: bool, why: str
+) -> tuple[Keyring, tuple[str, ...]]:
     upcoming = ring.upcoming
     # A successor that is not known everywhere waits, unless nothing else could serve tomorrow.
     last_moment = min(ring.signer.ends, ring.leaf.ends) - now <= DAY and ring.signer.ends - now <= rules.renew_before
@@ -200,7 +204,7 @@ def _new_authority(now: float, lifetime: float) -> Authority:
     return Authority(_pem(certificate), _key_pem(key), ends)
 
 
-def _new_leaf(authority: Authority, rules: Rules, now: float) -> Pair:
+def _new_leaf(authority: Authority, rules: CertificateRules, now: float) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     signer = _key(authority.key, SIGNER_KEY)
     above = _loaded(authority.certificate, BUNDLE)

@@ -31,7 +31,7 @@ from kruise.runtime.errors import ApiError, ConfigError, Conflict, DecodeError, 
 from kruise.runtime.log import get_logger
 from kruise.runtime.manager.certs import Pair, ServingCertificate
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.webhook.certs import DAY, Keyring, Rules, UnusableKeyring, signers_of, successor
+from kruise.runtime.webhook.certs import DAY, CertificateRules, Keyring, UnusableKeyring, signers_of, successor
 from kruise.runtime.webhook.stores import Store
 from kruise.runtime.webhook.targets import Seen, Targets
 
@@ -55,7 +55,7 @@ class CertificateKeeper:
         self,
         store: Store,
         targets: Targets,
-        rules: Rules,
+        rules: CertificateRules,
         *,
         clock: Clock,
         rng: Random,

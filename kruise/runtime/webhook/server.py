@@ -108,6 +108,7 @@ class WebhookServer:
         self._client_names = frozenset(client_names)
         self._served: dict[str, Callable[[Call], Awaitable[Reply]]] = {}
         self._server: HttpServer | None = None
+        self._serving: ServingCertificate | None = None
         self._listening = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -159,6 +160,12 @@ class WebhookServer:
         """Where it listens; ``None`` while it does not."""
         return self._server.bound if self._server is not None else None
 
+    def check(self) -> str | None:
+        """Say why nobody could be served, a certificate that has ended included; a check for ``/readyz`` (HEA2)."""
+        if self.bound is None or self._serving is None:
+            return "the webhooks do not listen"
+        return self._serving.check()
+
     async def ready(self) -> None:
         """Wait until the server listens."""
         await self._listening.wait()
@@ -190,7 +197,7 @@ class WebhookServer:
         server.route(HEALTH_PATH, _healthy)
         for path, serve in self._served.items():
             server.route(path, serve, methods=("POST",))
-        self._server = server
+        self._server, self._serving = server, certificate
         try:
             async with asyncio.TaskGroup() as tasks:
                 looking = tasks.create_task(certificate.run(), name="webhook certificate")

@@ -31,7 +31,7 @@ from kruise.runtime.errors import ApiError, Conflict, DecodeError, Forbidden, No
 from kruise.runtime.objects import EMPTY_MAP, Key, Object, Resource
 from kruise.runtime.webhook.patching import pointer
 
-__all__ = ["Kind", "Reach", "Seen", "Target", "Targets", "blocks"]
+__all__ = ["Reach", "Seen", "Target", "TargetKind", "Targets", "blocks"]
 
 
 class Configuration(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
@@ -54,7 +54,7 @@ _GROUP: Final = "admissionregistration.k8s.io"
 NAMESPACES: Final = Resource("", "v1", "Namespace", "namespaces", Namespace, namespaced=False)
 
 
-class Kind(enum.Enum):
+class TargetKind(enum.Enum):
     """What kind of object sends requests to us."""
 
     MUTATING = Resource(
@@ -82,7 +82,7 @@ class Kind(enum.Enum):
 class Target:
     """One object, by name."""
 
-    kind: Kind
+    kind: TargetKind
     name: str
 
     def __str__(self) -> str:
@@ -187,7 +187,7 @@ class Targets:
             labels = {**(await self._client.live.get(NAMESPACES, Key("", namespace))).metadata.labels, **labels}
         found: list[str] = []
         for target in self._targets:
-            if target.kind is Kind.CONVERSION:
+            if target.kind is TargetKind.CONVERSION:
                 continue
             try:
                 obj = await self._client.live.get(target.kind.value, Key("", target.name))

@@ -9,11 +9,11 @@ import pytest
 
 from kruise.runtime.errors import Conflict
 from kruise.runtime.testing.loop import EPOCH, VirtualClock, run_virtual
-from kruise.runtime.webhook.certs import DAY, FIELDS, Keyring, Rules, UnusableKeyring, authorities, successor
+from kruise.runtime.webhook.certs import DAY, FIELDS, CertificateRules, Keyring, UnusableKeyring, authorities, successor
 from kruise.runtime.webhook.stores import DirectoryStore, SecretStore
 from tests.unit.webhook.webhook_world import HOST, NAMESPACE, SECRET, World, trusted
 
-RULES = Rules((HOST, "10.0.0.7"))
+RULES = CertificateRules((HOST, "10.0.0.7"))
 
 
 def first(now: float = EPOCH) -> Keyring:
@@ -113,7 +113,7 @@ def test_crt3_no_leaf_outlives_its_authority_and_there_is_always_one() -> None:
 
 def test_crt3_another_host_needs_another_leaf_at_once() -> None:
     ring = first()
-    other, news = successor(ring, Rules((HOST, "laptop.example")), now=EPOCH + 1, published=False)
+    other, news = successor(ring, CertificateRules((HOST, "laptop.example")), now=EPOCH + 1, published=False)
     assert news == ("a new certificate, for another host",)
     assert trusted(other.leaf.certificate, ring.pem, EPOCH + 1, "laptop.example") is None
 

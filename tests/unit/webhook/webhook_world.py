@@ -14,10 +14,10 @@ from kruise.runtime.client.rest import Rest
 from kruise.runtime.clock import UTC, Clock, Random
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock
-from kruise.runtime.webhook.certs import Keyring, Rules
+from kruise.runtime.webhook.certs import CertificateRules, Keyring
 from kruise.runtime.webhook.keeper import CertificateKeeper
 from kruise.runtime.webhook.stores import SecretStore
-from kruise.runtime.webhook.targets import Kind, Reach, Target, Targets
+from kruise.runtime.webhook.targets import Reach, Target, TargetKind, Targets
 from kruise.simulator.apiserver.server import ApiServer
 
 NAMESPACE = "kruise-system"
@@ -28,7 +28,7 @@ CRD = "webs.example.com"
 MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 VALIDATING = "validatingwebhookconfigurations.admissionregistration.k8s.io"
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
-TARGETS = (Target(Kind.MUTATING, NAME), Target(Kind.VALIDATING, NAME), Target(Kind.CONVERSION, CRD))
+TARGETS = (Target(TargetKind.MUTATING, NAME), Target(TargetKind.VALIDATING, NAME), Target(TargetKind.CONVERSION, CRD))
 
 
 def webhook(name: str, path: str, **more: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class World:
         name: str,
         *,
         leads: bool = True,
-        rules: Rules | None = None,
+        rules: CertificateRules | None = None,
         reach: Reach | None = None,
         targets: tuple[Target, ...] = TARGETS,
         clock: Clock | None = None,
@@ -106,7 +106,7 @@ class World:
         return CertificateKeeper(
             SecretStore(client, NAMESPACE, SECRET),
             Targets(client, targets, reach or Reach(NAMESPACE, "kruise-webhook-service")),
-            rules or Rules((HOST,)),
+            rules or CertificateRules((HOST,)),
             clock=clock or self.clock,
             rng=Random(3),
             metrics=Metrics(process=False),
