@@ -181,7 +181,7 @@ class NodeAgent:
         node = self.keeper.nodes.get(pod.node)
         if node is not None:
             node.pods[key] = None
-            if self._reaction:
+            if self._reaction and key not in self._busy:  # its own write will say another time
                 self._wake(key, min(record.due, self._clock.monotonic() + self._reaction))
             else:
                 self._enqueue(key)

@@ -17,6 +17,7 @@ from kruise.runtime.errors import ConfigError, Reset
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock, eventually, run_virtual
 from kruise.simulator import node_objects, nodes
+from kruise.simulator.apiserver.bodies import STRATEGIC
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.behaviour import Rule
 from kruise.simulator.control import Control, parse_address, served
@@ -259,6 +260,44 @@ def test_a_kubelet_answers_no_sooner_than_its_reaction_time_and_forgets_no_other
         assert w.clock.monotonic() - begun == pytest.approx(2.5, abs=0.1), "the news did not put off its end"
 
     virtual(body, reaction=0.5)
+
+
+class Slow:
+    """A user opens a gate while the kubelet waits for an answer."""
+
+    def __init__(self) -> None:
+        self.server: ApiServer | None = None
+        self.opened = False
+
+    async def call(self, request: Request, nxt: Transport) -> Response:
+        answer = await nxt.request(request)
+        if request.method == "PATCH" and request.resource == "pods" and self.server is not None and not self.opened:
+            self.opened = True
+            gate = {"status": {"conditions": [{"type": "example.com/gate", "status": "True"}]}}
+            self.server.patch("pods", request.name, gate, subresource="status", content_type=STRATEGIC)
+            await asyncio.sleep(0.01)
+        return answer
+
+    async def stream(self, request: Request, nxt: Transport) -> ByteStream:
+        return await nxt.stream(request)
+
+
+def test_news_that_comes_while_a_kubelet_writes_is_not_lost() -> None:
+    """Its own write says when to look again; the news must not be put off until then."""
+    slow = Slow()
+
+    async def body(w: World) -> None:
+        slow.server = w.server
+        run = {"sim.kruise.io/run-seconds": "1000"}
+        w.pod("a", annotations=run, readinessGates=[{"conditionType": "example.com/gate"}])
+
+        def ready() -> bool:
+            conditions = (w.get("a") or {}).get("status", {}).get("conditions", [])
+            return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+        await w.until(ready, 5.0)
+
+    virtual(body, middleware=(slow,), reaction=0.02)
 
 
 def test_a_deleted_pod_ends_and_is_deleted_by_uid() -> None:
