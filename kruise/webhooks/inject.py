@@ -54,7 +54,7 @@ from kruise.controllers.sidecarset.resources import ResourcesError
 from kruise.webhooks.inject_containers import PodParts, is_injected
 from kruise.webhooks.inject_outcome import LEFT_OUT, UNCHANGED, InjectionRefused, Note, NoteReason, Outcome, Request
 from kruise.webhooks.inject_patch import PodPatch
-from kruise.webhooks.inject_pod import PodView
+from kruise.webhooks.inject_pod import PodView, UnreadablePod
 from kruise.webhooks.inject_security import violation
 from kruise.webhooks.inject_set import CompiledSet, Piece
 from kruise.webhooks.inject_snapshot import Candidate, Missing, Snapshot
@@ -87,7 +87,10 @@ def inject(
     matched = [c for c in matched if c.current.name not in bases]
     if not matched:
         return UNCHANGED
-    return _Injection(view, namespace, labels, request.uid, now).run(matched, sort_by_name=sort_by_name)
+    try:
+        return _Injection(view, namespace, labels, request.uid, now).run(matched, sort_by_name=sort_by_name)
+    except UnreadablePod as error:  # a container whose insides somebody had to look at
+        raise _unreadable(error) from None
 
 
 def explain(pod: bytes | Mapping[str, Any], request: Request, snapshot: Snapshot, *, now: str) -> tuple[Note, ...]:
@@ -130,8 +133,12 @@ def _not_selected(current: CompiledSet, view: PodView, namespace: str, labels: M
 def _view(pod: bytes | Mapping[str, Any]) -> PodView:
     try:
         return PodView.of(pod)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InjectionRefused(f"the pod cannot be read: {error}") from None
+    except UnreadablePod as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: UnreadablePod) -> InjectionRefused:
+    return InjectionRefused(f"the pod cannot be read: {error}")
 
 
 class _Injection:

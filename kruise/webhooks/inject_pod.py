@@ -17,7 +17,11 @@ import msgspec
 
 from kruise.webhooks.inject_security import PodContext
 
-__all__ = ["PodView"]
+__all__ = ["PodView", "UnreadablePod"]
+
+
+class UnreadablePod(ValueError):
+    """Something that is no pod. The message says where."""
 
 
 class _Named(msgspec.Struct, frozen=True, gc=False):
@@ -47,10 +51,10 @@ class _System(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    containers: list[_Named | None] | None = None
-    init_containers: list[_Named | None] | None = None
-    volumes: list[_Named | None] | None = None
-    image_pull_secrets: list[_Named | None] | None = None
+    containers: list[_Named] | None = None
+    init_containers: list[_Named] | None = None
+    volumes: list[_Named] | None = None
+    image_pull_secrets: list[_Named] | None = None
     security_context: _SecurityContext | None = None
     os: _System | None = None
 
@@ -72,13 +76,13 @@ def _texts(values: Mapping[str, str | None] | None) -> dict[str, str] | None:
     return None if values is None else {key: value or "" for key, value in values.items()}
 
 
-def _places(items: list[_Named | None] | None) -> dict[str, int] | None:
+def _places(items: list[_Named] | None) -> dict[str, int] | None:
     """Return where each name stands first."""
     if items is None:
         return None
     found: dict[str, int] = {}
     for index, item in enumerate(items):
-        found.setdefault((item.name if item is not None else None) or "", index)
+        found.setdefault(item.name or "", index)
     return found
 
 
@@ -126,17 +130,22 @@ class PodView:
 
     @classmethod
     def of(cls, source: bytes | Mapping[str, Any]) -> PodView:
-        """Read *source*: the bytes of a pod, or plain JSON.
-
-        :raises msgspec.MsgspecError: when it is no pod
-        """
-        return cls(_DECODER.decode(source) if isinstance(source, bytes) else msgspec.convert(source, _Pod), source)
+        """Read *source*: the bytes of a pod, or plain JSON. Raises UnreadablePod."""
+        try:
+            pod = _DECODER.decode(source) if isinstance(source, bytes) else msgspec.convert(source, _Pod)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise UnreadablePod(str(error)) from None
+        return cls(pod, source)
 
     def full(self) -> Mapping[str, Any]:
-        """Return the whole pod; decoded once, and only when somebody asks."""
+        """Return the whole pod; decoded once, and only when somebody asks. Raises UnreadablePod."""
         if self._full is None:
-            self._full = msgspec.json.decode(self._source) if isinstance(self._source, bytes) else self._source
-            msgspec.convert(self._full, _Whole)
+            try:
+                full = msgspec.json.decode(self._source) if isinstance(self._source, bytes) else self._source
+                msgspec.convert(full, _Whole)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise UnreadablePod(str(error)) from None
+            self._full = full
         return self._full
 
 
