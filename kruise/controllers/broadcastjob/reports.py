@@ -15,7 +15,7 @@ from typing import Final
 
 from kruise.controllers.broadcastjob.apply import Applied
 from kruise.controllers.broadcastjob.plan import NORMAL, WARNING, PlannedEvent
-from kruise.runtime.errors import ApiError
+from kruise.controllers.common.reasons import nameless
 
 __all__ = ["action_events", "action_of"]
 
@@ -42,19 +42,12 @@ def action_events(done: Applied) -> list[PlannedEvent]:
     events = []
     if done.deleted:
         events.append(PlannedEvent(NORMAL, "SuccessfulDelete", _summary("Delete pod", done.deleted)))
-    texts = dict.fromkeys(f"Error creating: {_nameless(error)}" for _, error in done.refusals)
+    texts = dict.fromkeys(f"Error creating: {nameless(error)}" for _, error in done.refusals)
     events += [PlannedEvent(WARNING, "FailedCreate", text) for text in texts]
     if done.created:
         pods = [pod for _, pod in done.created]
         events.append(PlannedEvent(NORMAL, "SuccessfulCreate", _summary("Created pod", pods)))
     return events
-
-
-def _nameless(error: Exception) -> str:
-    """Return what the server refused, without the pod's name: one cause is one event, on however many nodes."""
-    if not isinstance(error, ApiError) or not error.status.name:
-        return str(error)
-    return str(error).replace(f' "{error.status.name}"', "").replace(f"/{error.status.name}:", ":")
 
 
 def _summary(what: str, pods: list[str]) -> str:

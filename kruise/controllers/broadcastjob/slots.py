@@ -11,15 +11,13 @@ What this does not do: it counts nothing; ``view`` does.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 import msgspec
 
 from kruise.apis.core import Node, Pod, PodTemplate
 from kruise.controllers.broadcastjob.eligibility import Demand, Misfit, demand_of
-from kruise.controllers.common.reasons import Reason
+from kruise.controllers.common.reasons import WAITING_REASONS, Reason
 from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.objects import Key, Unreadable
 
@@ -143,21 +141,12 @@ class NodeSlot:
         return self.pod is not None and self.pod.pod.terminating and not self.pod.evicted
 
 
-_WAITING: Final[Mapping[str, Reason]] = {
-    "ErrImagePull": Reason.IMAGE_PULL_FAILED,
-    "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
-    "InvalidImageName": Reason.IMAGE_PULL_FAILED,
-    "ErrImageNeverPull": Reason.IMAGE_PULL_FAILED,
-    "CrashLoopBackOff": Reason.CRASH_LOOPING,
-}
-
-
 def blocked_reason(pod: Pod) -> Reason | None:
     """Return why an active pod does not get on; ``None`` when it starts or runs."""
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
         waiting = status.state.waiting
-        if waiting is not None and waiting.reason in _WAITING:
-            return _WAITING[waiting.reason]
+        if waiting is not None and waiting.reason in WAITING_REASONS:
+            return WAITING_REASONS[waiting.reason]
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
             return Reason.POD_UNSCHEDULABLE

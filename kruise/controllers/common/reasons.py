@@ -10,11 +10,13 @@ What this does not do: it judges nothing. Planners decide; this names.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from kruise.runtime.errors import ApiError, Forbidden, Invalid, RuntimeFault
 
-__all__ = ["Decision", "NameConflictError", "Reason", "reason_of_refusal"]
+__all__ = ["WAITING_REASONS", "Decision", "NameConflictError", "Reason", "nameless", "reason_of_refusal"]
 
 
 class Reason(enum.StrEnum):
@@ -83,6 +85,16 @@ class Reason(enum.StrEnum):
     JOB_FAILED = "JobFailed"
 
 
+WAITING_REASONS: Final[Mapping[str, Reason]] = {
+    "ErrImagePull": Reason.IMAGE_PULL_FAILED,
+    "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
+    "InvalidImageName": Reason.IMAGE_PULL_FAILED,
+    "ErrImageNeverPull": Reason.IMAGE_PULL_FAILED,
+    "CrashLoopBackOff": Reason.CRASH_LOOPING,
+}
+"""What a kubelet says of a container that does not start, and the word for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Why one slot (a pod, a node) is not acted on although it is not yet as desired."""
@@ -117,3 +129,11 @@ def reason_of_refusal(error: Exception) -> Reason | None:
     if isinstance(error, ApiError) and "denied the request" in error.status.message:
         return Reason.ADMISSION_DENIED
     return None
+
+
+def nameless(error: Exception) -> str:
+    """Return what the server refused, without the object's name: one cause is one event, on however many pods."""
+    text = str(error) or type(error).__name__
+    if not isinstance(error, ApiError) or not error.status.name:
+        return text
+    return text.replace(f' "{error.status.name}"', "").replace(f"/{error.status.name}:", ":")

@@ -10,14 +10,14 @@ What this does not do: nothing here knows the other pods of the set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from kruise.apis.core import Container, ContainerStatus, Pod
 from kruise.apis.statefulset import LABEL_REVISION
 from kruise.controllers.common.lifecycle import State, state_of
 from kruise.controllers.common.readiness import READY, condition_of
-from kruise.controllers.common.reasons import Reason
+from kruise.controllers.common.reasons import WAITING_REASONS, Reason
 from kruise.runtime.clock import parse_time
 from kruise.runtime.objects import Object, Unreadable
 
@@ -34,15 +34,6 @@ __all__ = [
     "stuck_reason",
     "waiting_text",
 ]
-
-_WAITING: Final[Mapping[str, Reason]] = {
-    "ErrImagePull": Reason.IMAGE_PULL_FAILED,
-    "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
-    "InvalidImageName": Reason.IMAGE_PULL_FAILED,
-    "ErrImageNeverPull": Reason.IMAGE_PULL_FAILED,
-    "CrashLoopBackOff": Reason.CRASH_LOOPING,
-}
-"""What a kubelet says of a container that does not start, and the word for it."""
 
 _FINISHED: Final = ("Failed", "Succeeded")
 
@@ -108,7 +99,7 @@ def short_hash(revision: str) -> str:
 
 def _waiting(pod: Pod) -> Iterator[ContainerStatus]:
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
-        if status.state.waiting is not None and status.state.waiting.reason in _WAITING:
+        if status.state.waiting is not None and status.state.waiting.reason in WAITING_REASONS:
             yield status
 
 
@@ -121,7 +112,7 @@ def stuck_reason(pod: Pod) -> Reason | None:
     """Return why the pod does not get on by itself; ``None`` when it starts, runs or is gone."""
     for status in _waiting(pod):
         assert status.state.waiting is not None
-        return _WAITING[status.state.waiting.reason]
+        return WAITING_REASONS[status.state.waiting.reason]
     scheduled = condition_of(pod, "PodScheduled")
     if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
         return Reason.POD_UNSCHEDULABLE

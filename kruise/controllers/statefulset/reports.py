@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from kruise.controllers.common.reasons import nameless
 from kruise.controllers.statefulset.actions import (
     Chain,
     CreateClaim,
@@ -31,7 +32,7 @@ from kruise.controllers.statefulset.actions import (
     Why,
 )
 from kruise.controllers.statefulset.apply import Applied
-from kruise.runtime.errors import AlreadyExists, ApiError
+from kruise.runtime.errors import AlreadyExists
 
 __all__ = ["NORMAL", "WARNING", "action_events", "action_of", "step_events"]
 
@@ -109,7 +110,7 @@ class _Group:
 
 def _reports(set_name: str, chain: Chain, step: Step, error: Exception | None) -> list[_Report]:
     place = _literal(f"in StatefulSet {set_name}")
-    failed = "" if error is None else _nameless(error)
+    failed = "" if error is None else nameless(error)
     match step:
         case CreatePod():
             return [_worded("Create", "create Pod{s} {what} " + place, step.name, failed)]
@@ -154,11 +155,3 @@ def _in_place(step: PatchPod, name: str, failed: str) -> _Report:
 
 def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
-
-
-def _nameless(error: Exception) -> str:
-    """Return what the server refused, without the object's name: one cause is one event, on however many pods."""
-    text = str(error) or type(error).__name__
-    if not isinstance(error, ApiError) or not error.status.name:
-        return text
-    return text.replace(f' "{error.status.name}"', "").replace(f"/{error.status.name}:", ":")
