@@ -38,6 +38,7 @@ class SidecarWorld:
         self.hot = hot
         self.image = image
         self.env = "0"
+        self.side = "side"
         self.strategy: JSON = {"type": "RollingUpdate", **strategy}
         self.version = 1
         self.pods: dict[Key, JSON] = {}
@@ -50,7 +51,7 @@ class SidecarWorld:
     # The set.
 
     def spec(self) -> JSON:
-        container: JSON = {"name": "side", "image": self.image, "env": [{"name": "E", "value": self.env}]}
+        container: JSON = {"name": self.side, "image": self.image, "env": [{"name": "E", "value": self.env}]}
         if self.hot:
             container["upgradeStrategy"] = {"upgradeType": "HotUpgrade", "hotUpgradeEmptyImage": EMPTY}
         return {
@@ -73,7 +74,7 @@ class SidecarWorld:
 
     def edit(self, **changes: Any) -> None:
         for name, value in changes.items():
-            if name in ("image", "env"):
+            if name in ("image", "env", "hot", "side"):
                 setattr(self, name, value)
             else:
                 self.strategy[name] = value
@@ -85,15 +86,16 @@ class SidecarWorld:
     def create(self, at: int, **labels: str) -> None:
         key = Key("two" if at % 5 == 4 else "one", f"p{at}")
         body = self.body()["metadata"]["annotations"]
-        entry = {"updateTimestamp": format_time(NOW), "sidecarSetName": "mesh", "sidecarList": ["side"]}
+        entry = {"updateTimestamp": format_time(NOW), "sidecarSetName": "mesh", "sidecarList": [self.side]}
         annotations = {
             name: json.dumps({"mesh": {**entry, "hash": value}}, separators=(",", ":")) for name, value in body.items()
         }
         annotations["kruise.io/sidecarset-injected-list"] = "mesh"
-        images = {"side": self.image}
+        images = {self.side: self.image}
         if self.hot:
-            images = {"side-1": self.image, "side-2": EMPTY}
-            annotations["kruise.io/sidecarset-working-hotupgrade-container"] = '{"side":"side-1"}'
+            images = {f"{self.side}-1": self.image, f"{self.side}-2": EMPTY}
+            working = json.dumps({self.side: f"{self.side}-1"})
+            annotations["kruise.io/sidecarset-working-hotupgrade-container"] = working
         images["web"] = "web:1"
         self.pods[key] = {
             "metadata": {
@@ -176,9 +178,8 @@ class SidecarWorld:
         for old, new in zip(before["spec"]["containers"], after["spec"]["containers"], strict=True):
             assert {**old, "image": ""} == {**new, "image": ""}
             assert old["name"] != "web" or old == new
-        if self.hot:
-            real = [c["image"] for c in after["spec"]["containers"] if c["name"] != "web" and c["image"] != EMPTY]
-            assert real, "no twin serves"
+        real = [c["image"] for c in after["spec"]["containers"] if c["name"] != "web" and c["image"] != EMPTY]
+        assert real, "no twin serves"
         if change.why is Why.MARK:
             assert before["spec"] == after["spec"]
             assert before["metadata"] == after["metadata"]

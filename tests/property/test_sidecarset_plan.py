@@ -43,6 +43,8 @@ EVENTS = st.one_of(
     st.tuples(st.just("note"), PODS, st.sampled_from(["", "null", "{}", "{", '{"side":"web"}'])),
     st.tuples(st.just("image"), st.sampled_from([*GOOD, BAD])),
     st.tuples(st.just("env"), st.sampled_from("01")),
+    st.tuples(st.just("hot"), st.booleans()),
+    st.tuples(st.just("side"), st.sampled_from(["side", "other"])),
     st.tuples(st.just("partition"), st.sampled_from([0, 2, "50%"])),
     st.tuples(st.just("maxUnavailable"), st.sampled_from([1, 2, "50%", "0%"])),
     st.tuples(st.just("paused"), st.booleans()),
@@ -77,7 +79,7 @@ def happen(world: SidecarWorld, event: tuple[Any, ...]) -> None:
     elif kind == "kubelets":
         for key in list(world.pods):
             world.kubelet(key)
-    elif kind in ("image", "env", "partition", "maxUnavailable", "paused", "type", "selector"):
+    elif kind in ("image", "env", "hot", "side", "partition", "maxUnavailable", "paused", "type", "selector"):
         world.edit(**{kind: value})
     elif kind == "namespace":
         world.view.set_namespace("two", {"tier": value})

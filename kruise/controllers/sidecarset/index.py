@@ -14,12 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from kruise.apis.selectors import Operator, Selector
+from kruise.apis.selectors import Operator
 from kruise.controllers.sidecarset.match import Matcher
 
 __all__ = ["SetIndex"]
-
-_EQUAL: Final = frozenset({Operator.EQUALS, Operator.DOUBLE_EQUALS, Operator.IN})
 
 Pair = tuple[str, str | None]
 """A label and its value; ``None``: any value."""
@@ -38,7 +36,7 @@ class SetIndex:
         self.drop(name)
         if matcher.pods is None or matcher.pods.nothing:
             return
-        pairs = _required(matcher.pods)
+        pairs = _required(matcher)
         if not pairs:
             self._always.add(name)
         for key, value in pairs:
@@ -73,12 +71,12 @@ class SetIndex:
 _NONE: Final[frozenset[str]] = frozenset()
 
 
-def _required(selector: Selector) -> tuple[Pair, ...]:
+def _required(matcher: Matcher) -> tuple[Pair, ...]:
     """Return the pairs of which a pod has one if it matches; nothing when the selector requires no label."""
-    for requirement in selector.requirements:
-        if requirement.operator in _EQUAL:
-            return tuple((requirement.key, value) for value in dict.fromkeys(requirement.values))
-    for requirement in selector.requirements:
+    anchors = matcher.anchors
+    if anchors is not None:
+        return anchors
+    for requirement in matcher.pods.requirements if matcher.pods is not None else ():
         if requirement.operator is Operator.EXISTS:
             return ((requirement.key, None),)
     return ()

@@ -40,6 +40,11 @@ def test_an_unreadable_partition_is_zero_with_an_error(value: str) -> None:
     assert result.error.startswith("strconv.ParseFloat")
 
 
+def test_a_partition_that_is_a_string_needs_its_percent_sign() -> None:
+    assert ios.sidecarset_partition("7", 10).value == 0
+    assert "not a percentage" in ios.sidecarset_partition("7", 10).error
+
+
 def test_uses_keep_their_defaults_and_floors() -> None:
     assert ios.broadcastjob_parallelism(None, 3).value == ios.NO_LIMIT
     assert ios.broadcastjob_parallelism("1%", 3).value == 1
