@@ -37,14 +37,25 @@ from kruise.apis.sidecarset import (
     SHARE_DISABLED,
     SIDECARSETS,
     SidecarSet,
+    SidecarSetSpec,
     sidecars,
 )
 from kruise.apis.sidecarset_hash import sidecarset_hashes
 
-__all__ = ["convert_sidecarset", "decode_problem", "default_sidecarset", "effective", "version_of"]
+__all__ = [
+    "ONLY_IN_V1BETA1",
+    "convert_sidecarset",
+    "decode_problem",
+    "default_sidecarset",
+    "effective",
+    "version_of",
+]
 
 V1ALPHA1: Final = "v1alpha1"
 V1BETA1: Final = "v1beta1"
+
+ONLY_IN_V1BETA1: Final[Mapping[type[msgspec.Struct], frozenset[str]]] = {SidecarSetSpec: frozenset({"customVersion"})}
+"""The field that v1alpha1 does not have, by its name on the wire: there it is a label."""
 
 _INT32: Final = 1 << 31
 _CONTAINERS: Final = "[core.v1.Container]"

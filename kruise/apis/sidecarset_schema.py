@@ -36,6 +36,7 @@ from kruise.apis.sidecarset import (
     SidecarSetSpec,
     SidecarSetUpdateStrategy,
 )
+from kruise.apis.sidecarset_rules import ONLY_IN_V1BETA1
 from kruise.apis.sidecarset_schema_pods import CONTAINERS, INIT_CONTAINERS, SIDECAR_TYPES
 from kruise.apis.sidecarset_schema_status import STATUS_TYPES
 from kruise.apis.sidecarset_schema_words import INT32, WORD, amount, not_empty
@@ -301,7 +302,7 @@ SIDECARSET: Final = KindDoc(
         VersionDoc(
             name="v1alpha1",
             deprecation="apps.kruise.io/v1alpha1 SidecarSet is deprecated; use apps.kruise.io/v1beta1 SidecarSet",
-            without={SidecarSetSpec: frozenset({"customVersion"})},
+            without=ONLY_IN_V1BETA1,
             also={
                 SidecarSetSpec: {
                     "namespace": Doc(

@@ -45,6 +45,7 @@ def test_status_does_not_pay_for_the_demo() -> None:
 def test_the_package_carries_the_definitions() -> None:
     assert [d["metadata"]["name"] for d in read_definitions(DEFINITIONS)] == [
         "broadcastjobs.apps.kruise.io",
+        "sidecarsets.apps.kruise.io",
         "statefulsets.apps.kruise.io",
     ]
 
