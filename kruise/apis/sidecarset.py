@@ -13,7 +13,7 @@ What this does not do: defaulting, conversion, validation and hashes are in ``si
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -299,7 +299,18 @@ class SidecarSet(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
 
 @lru_cache(maxsize=1024)
 def _heads(data: bytes) -> tuple[Sidecar, ...]:
-    return msgspec.json.decode(data, type=tuple[Sidecar, ...] | None) or ()
+    kind = tuple[Sidecar, ...] | None
+    try:
+        return msgspec.json.decode(data, type=kind) or ()
+    except msgspec.ValidationError:
+        # A field that nobody else knows is kept as it came, null included; and null reads as absent (rule 17).
+        return msgspec.convert(_without_nulls(msgspec.json.decode(data)), kind) or ()
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def sidecars(containers: msgspec.Raw) -> tuple[Sidecar, ...]:

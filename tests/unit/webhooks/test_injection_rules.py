@@ -301,6 +301,15 @@ def test_x31_nulls_read_as_absent() -> None:
     assert names(result) == ["envoy"] and result["spec"]["volumes"] is None
 
 
+def test_x31_nulls_in_a_set_read_as_absent() -> None:
+    odd = sidecar(restartPolicy=None, transferEnv=None, env=None, shareVolumeDevicePolicy=None, resourcesPolicy=None)
+    snapshot = world(make_set("mesh", odd, initContainers=None, volumes=None, imagePullSecrets=None))
+    assert inject(pod(), REQUEST, snapshot, now=NOW).injected == ("mesh",)
+    policy = {"targetContainersMode": None, "targetContainersNameRegex": None, "resourcesExpr": None}
+    computed = world(make_set("mesh", sidecar(resourcesPolicy=policy, podInjectPolicy=None)))
+    assert inject(pod(), REQUEST, computed, now=NOW).injected == ("mesh",)
+
+
 def test_a_pod_without_metadata_or_annotations_gets_them() -> None:
     everything = make_set("mesh", sidecar(), selector={"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]})
     given: Json = {"spec": {"containers": [{"name": "web"}]}}
