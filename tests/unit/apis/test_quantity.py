@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kruise.apis.quantity import ZERO, Format, Quantity, QuantityError
+from kruise.apis.quantity import ZERO, Format, Quantity, QuantityError, by_value
 
 TEXTS = st.from_regex(r"[+-]?[0-9]{1,12}(\.[0-9]{1,6})?(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|e[0-9])?", fullmatch=True)
 
@@ -90,3 +90,16 @@ def test_the_first_summand_gives_the_format() -> None:
     assert Quantity.of(5) <= 5
     assert Quantity.of_milli(5, Format.DECIMAL_EXPONENT).canonical() == "5e-3"
     assert (Quantity.of(1) == "1") is False
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [("1G", "1e9", "1000M", "1000000000"), ("1Ki", "1024"), ("500m", "0.5"), ("0", "0Gi", 0), ("-1k", -1000)],
+)
+def test_s6_all_spellings_of_a_value_have_one_text(spellings: tuple[str | int, ...]) -> None:
+    assert len({by_value(one) for one in spellings}) == 1
+    assert by_value(spellings[0]) != by_value("77")
+
+
+def test_what_is_no_quantity_stays_as_it_is() -> None:
+    assert by_value("a lot") == "a lot"
