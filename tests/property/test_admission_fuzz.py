@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kruise.runtime.clock import Random
 from kruise.runtime.errors import Cause
-from kruise.runtime.webhook.admission import AdmissionRequest, Answer, Outcome, allow, deny, patch, respond
+from kruise.runtime.webhook.admission import AdmissionRequest, Answer, Outcome, allow, deny, patch, respond, too_deep
 from kruise.runtime.webhook.conversion import Conversions, convert_review
 from kruise.runtime.webhook.handlers import Defaulter, Validator, in_turn
 from kruise.runtime.webhook.patching import apply_patch
@@ -237,3 +237,23 @@ def test_c8_ten_thousand_malformed_reviews_leave_nothing_behind() -> None:
     assert found[400] > 9_000
     assert 500 not in found
     assert grown < 100_000
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
+
+
+awkward = st.text('[]{}"\\,: n\u2028', max_size=8)
+nested = st.recursive(
+    awkward,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(awkward, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=500)
+@given(nested, st.integers(0, 6))
+def test_c8_the_depth_of_values_is_measured_without_parsing(value: Any, limit: int) -> None:
+    assert too_deep(orjson.dumps(value), limit) is (_depth(value) > limit)

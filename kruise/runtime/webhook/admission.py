@@ -218,9 +218,10 @@ class _Envelope(msgspec.Struct, rename="camel"):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Envelope)
-_ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
 _QUOTED: Final = re.compile(rb'"[^"]*"')
+_AS_ONE_KIND: Final = bytes.maketrans(b"[]", b"{}")
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b'{}[]"'))
+_NOT_ESCAPES: Final = bytes(set(_NOT_STRUCTURE) - set(b"\\/bfnrtu"))
 
 
 def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
@@ -234,8 +235,9 @@ def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
     if body.count(b"{") + body.count(b"[") <= limit:
         return False
     if b"\\" in body:
-        body = _ESCAPED.sub(b"", body)
-    shape = body.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+        body = body.translate(None, _NOT_ESCAPES)  # what never follows a backslash
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # in this order: a quote behind two of them ends a text
+    shape = body.translate(_AS_ONE_KIND, _NOT_STRUCTURE).replace(b'""', b"")
     if b'"' in shape:
         shape = _QUOTED.sub(b"", shape)
     if len(shape) > _MAX_BRACKETS:
@@ -243,7 +245,7 @@ def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
     for _ in range(limit):
         if not shape:
             return False
-        shape = shape.replace(b"{}", b"").replace(b"[]", b"")
+        shape = shape.replace(b"{}", b"")
     return bool(shape)
 
 
