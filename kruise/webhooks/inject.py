@@ -36,8 +36,10 @@ from kruise.apis.sidecarset import (
     HASH_ANNOTATION,
     HASH_WITHOUT_IMAGE_ANNOTATION,
     INJECTED_LIST_ANNOTATION,
+    PATCH_MERGE_JSON,
     POLICY_PARTIAL,
     WORKING_HOT_ANNOTATION,
+    PatchPodMetadata,
 )
 from kruise.apis.sidecarset_metadata import MetadataPatchError, patch_pod_metadata
 from kruise.controllers.sidecarset.match import exempt, is_active
@@ -159,9 +161,7 @@ class _Injection:
     def run(self, matched: Iterable[Candidate], *, sort_by_name: bool) -> Outcome:
         chosen = self._allowed([self._revision_of(candidate) for candidate in matched])
         self._already = frozenset(item.name for item in chosen if self._has(item))
-        for item in chosen:
-            if item.patches and item.name not in self._already:
-                self._patch_metadata(item)
+        self._patch_metadata([one for item in chosen if item.name not in self._already for one in item.patches])
         init, containers, volumes = self._build(chosen)
         patch = PodPatch()
         if not init and not containers:
@@ -266,9 +266,13 @@ class _Injection:
 
     # ---- annotations -------------------------------------------------------------------------------------------------
 
-    def _patch_metadata(self, item: CompiledSet) -> None:
+    def _patch_metadata(self, patches: Sequence[PatchPodMetadata]) -> None:
+        if not patches:
+            return
         try:
-            self._annotations, _ = patch_pod_metadata(self._annotations, item.patches)
+            if any(patch.patch_policy == PATCH_MERGE_JSON for patch in patches):
+                patches = _unapplied(patches, self._annotations)
+            self._annotations, _ = patch_pod_metadata(self._annotations, patches)
         except MetadataPatchError as error:
             raise InjectionRefused(str(error)) from None
 
@@ -356,6 +360,23 @@ class _Injection:
     def _append(patch: PodPatch, field: str, present: Mapping[str, int] | None, items: Mapping[str, bytes]) -> None:
         missing = [data for name, data in items.items() if name not in (present or {})]
         patch.elements(f"/spec/{field}", exists=present is not None, first=(), last=missing)
+
+
+def _unapplied(patches: Sequence[PatchPodMetadata], present: Mapping[str, str]) -> Sequence[PatchPodMetadata]:
+    """Return *patches* without the annotations that they made already.
+
+    A value that was set where there was none is no document that was merged: merging into it would write it anew, or
+    fail on it. What stands as these patches leave it in an empty pod is theirs (C2).
+    """
+    try:
+        fresh, _ = patch_pod_metadata({}, patches)
+    except MetadataPatchError:
+        return patches
+    theirs = {key for key, value in fresh.items() if present.get(key) == value}
+    return [
+        msgspec.structs.replace(patch, annotations={k: v for k, v in patch.annotations.items() if k not in theirs})
+        for patch in patches
+    ]
 
 
 def _draw(uid: str, set_name: str) -> Fraction:

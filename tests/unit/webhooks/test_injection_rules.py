@@ -344,6 +344,27 @@ def test_an_unreadable_hash_annotation_refuses_the_pod(text: str) -> None:
         inject(given, REQUEST, world(make_set("mesh", sidecar())), now=NOW)
 
 
+@pytest.mark.parametrize("value", ["plain text", "null", '{"n": null, "b": 1}', '"text"', '[{"x":null}]'])
+@pytest.mark.parametrize("containers", [[], [sidecar()]])
+def test_c2_a_value_that_was_set_is_not_merged_into_again(value: str, containers: list[Json]) -> None:
+    patches = [{"annotations": {"k": value}, "patchPolicy": "MergePatchJson"}]
+    snapshot = world(make_set("mesh", *containers, patchPodMetadata=patches))
+    once = after(pod(), inject(pod(), REQUEST, snapshot, now=NOW))
+    assert once["metadata"]["annotations"]["k"] == value
+    assert inject(once, REQUEST, snapshot, now=NOW).patch == b""
+
+
+def test_a_merge_into_what_the_pod_has_is_not_judged_by_what_it_has_not() -> None:
+    given = pod()
+    given["metadata"]["annotations"] = {"k": '{"a":1}'}
+    patches = [
+        {"annotations": {"k": "plain text"}, "patchPolicy": "Retain"},
+        {"annotations": {"k": '{"b":2}'}, "patchPolicy": "MergePatchJson"},
+    ]
+    result = after(given, inject(given, REQUEST, world(make_set("mesh", patchPodMetadata=patches)), now=NOW))
+    assert result["metadata"]["annotations"] == {"k": '{"a":1,"b":2}'}
+
+
 def test_c2_another_revision_of_the_set_writes_its_own_time() -> None:
     first = after(pod(), inject(pod(), REQUEST, world(make_set("mesh", sidecar())), now=NOW))
     newer = make_set("mesh", sidecar(image="envoy:2"), status={"latestRevision": "r2"})
