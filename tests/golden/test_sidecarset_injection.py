@@ -33,20 +33,57 @@ def snapshot_of(case: Case) -> Snapshot:
     )
 
 
+def names_of(item: dict[str, Any], field: str) -> set[str]:
+    """The names that the containers of a set have in pods."""
+    names = set()
+    for container in item["spec"].get(field) or ():
+        hot = (container.get("upgradeStrategy") or {}).get("upgradeType") == "HotUpgrade"
+        names |= {f"{container['name']}-1", f"{container['name']}-2"} if hot else {container["name"]}
+    return names
+
+
+def depends_on_pod(container: dict[str, Any]) -> bool:
+    shares = (container.get(field) or {} for field in ("shareVolumePolicy", "shareVolumeDevicePolicy"))
+    asks = container.get("transferEnv") or container.get("resourcesPolicy")
+    return bool(asks) or any(share.get("type") == "enabled" for share in shares)
+
+
 def with_facts(case: Case) -> Case:
     """Add what rules speak about and no single path of the input shows."""
     bases = {canary_base(item["metadata"].get("annotations")) for item in case.input["sets"]}
-    names = Counter(
-        container["name"]
-        for item in case.input["sets"]
-        if item["metadata"]["name"] not in bases
-        for field in ("containers", "initContainers")
-        for container in item["spec"].get(field) or ()
+    sets = [item for item in case.input["sets"] if item["metadata"]["name"] not in bases]
+    providers = Counter(
+        name for item in sets for name in names_of(item, "containers") | names_of(item, "initContainers")
     )
+    volumes: dict[str, list[Any]] = {}
+    for item in sets:
+        for volume in item["spec"].get("volumes") or ():
+            volumes.setdefault(volume["name"], []).append((item["metadata"]["name"], volume))
+    pod = case.input["pod"]
+    own = {field: {c["name"] for c in pod["spec"].get(field) or ()} for field in ("containers", "initContainers")}
+    told = str((pod["metadata"].get("annotations") or {}).get("kruise.io/sidecarset-hash"))
+    hashes = [(item["metadata"].get("annotations") or {}).get("kruise.io/sidecarset-hash") for item in sets]
     facts = {
-        "oneContainerOfTwoSets": any(count > 1 for count in names.values()),
+        "oneContainerOfTwoSets": any(count > 1 for count in providers.values()),
+        "oneVolumeOfTwoSets": any(
+            one != two and volume != other
+            for found in volumes.values()
+            for one, volume in found
+            for two, other in found
+        ),
+        "nameInBothLists": any(
+            names_of(item, "containers") & own["initContainers"] or names_of(item, "initContainers") & own["containers"]
+            for item in sets
+        ),
+        "ownContainerGivesWay": any(
+            own["containers"] & set(providers) and depends_on_pod(container)
+            for item in sets
+            for field in ("containers", "initContainers")
+            for container in item["spec"].get(field) or ()
+        ),
+        "injectedBefore": any(f'"{one}"' in told for one in hashes if one),
         "errorOfADecoder": "unmarshal failed: " in str(case.output),
-        "podQuantitiesRespelt": respelt(case.input["pod"]) != case.input["pod"],
+        "podQuantitiesRespelt": respelt(pod) != pod,
     }
     return replace(case, input={**case.input, "facts": facts})
 
@@ -99,6 +136,9 @@ def test_injection(case: Case) -> None:
         assert found == {"skip": True, "pod": pod}
     elif deviations_for(case, "first-set-only"):
         _compare_first(case, found)
+    elif deviations_for(case, "left-out"):
+        marks = found["pod"]["metadata"].get("annotations") or {}
+        assert case.input["sets"][0]["metadata"]["name"] not in marks.get("kruise.io/sidecarset-injected-list", "")
     elif deviations_for(case, "own-words"):
         head, mark, _ = case.output["error"].partition("unmarshal failed: ")
         assert found["error"].startswith(head + mark)
