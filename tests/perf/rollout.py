@@ -254,10 +254,10 @@ def scaled(plan: Plan) -> list[float]:
         await watcher.all_ready(plan.pods)
         found.extend(sorted(watcher.ready.values()))
         await told(world, plan, ["web"])
-        assert {k: v for k, v in world.counts().items() if k not in (SET_STATUS, CREATE_REVISION)} == {
-            CREATE_POD: plan.pods,
-            PATCH_STATUS: plan.pods,
-        }
+        # With many pods at once the gates wait for the write window, and the kubelets are sometimes faster.
+        done = {what: count for what, count in world.counts().items() if not what.endswith("409")}
+        done.pop(SET_STATUS)
+        assert done == {CREATE_REVISION: 1, CREATE_POD: plan.pods, PATCH_STATUS: plan.pods}, done
 
     in_cluster(plan, scenario)
     return found
