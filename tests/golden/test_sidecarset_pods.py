@@ -52,7 +52,15 @@ def unusable_note(frame: Frame, pod: JSON) -> bool:
     """Whether the pod does not say which twin of some sidecar works."""
     text = (pod["metadata"].get("annotations") or {}).get(WORKING_HOT_ANNOTATION, "")
     working = parse_map(text)
-    return any(working.get(target.name) not in target.names for target in frame.hot)
+    images = {one["name"]: one.get("image", "") for one in pod["spec"].get("containers") or ()}
+    for target in frame.hot:
+        noted = working.get(target.name, "")
+        if noted not in target.names:
+            return True
+        idle = ("", target.empty)
+        if target.empty and images.get(noted, "") in idle and images.get(target.twin_of(noted), "") not in idle:
+            return True  # it names the twin that waits
+    return False
 
 
 def lacks_twin(frame: Frame, pod: JSON) -> bool:

@@ -178,7 +178,7 @@ class Twins:
     worker: Container
     other: Container
     noted: bool
-    """Whether the pod itself says which one works."""
+    """Whether the pod itself says which one works, and that can be."""
 
     @property
     def idle(self) -> bool:
@@ -195,11 +195,16 @@ def twins_of(target: Target, pod: Pod) -> Twins:
     containers = spec_containers(pod)
     first, second = (containers.get(name) or Container(name=name) for name in target.names)
     noted = parse_map(pod.metadata.annotations.get(WORKING_HOT_ANNOTATION, "")).get(target.name)
-    if noted in target.names:
-        works = first if noted == first.name else second
-    else:
+    works = first if noted == first.name else second
+    usable = noted in target.names and not _only_other_serves(target, works, second if works is first else first)
+    if not usable:
         works = _serving(target, pod, first, second)
-    return Twins(target, works, second if works is first else first, noted in target.names)
+    return Twins(target, works, second if works is first else first, usable)
+
+
+def _only_other_serves(target: Target, worker: Container, other: Container) -> bool:
+    idle = ("", target.empty)
+    return bool(target.empty) and worker.image in idle and other.image not in idle
 
 
 def _serving(target: Target, pod: Pod, first: Container, second: Container) -> Container:
@@ -250,7 +255,7 @@ class Flip:
 def emptied(frame: Frame, pod: Pod) -> tuple[Twins, ...]:
     """Return the twins of which the other one still has to be emptied. The only one that serves never is."""
     found = (twins_of(target, pod) for target in frame.hot if target.empty)
-    return tuple(t for t in found if not t.idle and t.worker.image not in ("", t.target.empty))
+    return tuple(twins for twins in found if not twins.idle)
 
 
 def flip_of(frame: Frame, pod: Pod) -> Flip:

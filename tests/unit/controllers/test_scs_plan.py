@@ -6,17 +6,24 @@ import sys
 from copy import deepcopy
 from typing import Any
 
+import msgspec
+import orjson
 import pytest
 
+from kruise.apis.core import ControllerRevision, Pod
 from kruise.apis.sidecarset import UPGRADABLE_CONDITION
 from kruise.controllers.common.reasons import Reason
+from kruise.controllers.common.revisionwrites import BumpRevision
 from kruise.controllers.sidecarset import slots as m
 from kruise.controllers.sidecarset.actions import Why
 from kruise.controllers.sidecarset.explain import Facts, changed_fields, explain
 from kruise.controllers.sidecarset.index import SetIndex
 from kruise.controllers.sidecarset.match import Matcher
+from kruise.controllers.sidecarset.order import default_rank
+from kruise.controllers.sidecarset.revisions import choose_revision, new_revision, surplus
 from kruise.controllers.sidecarset.status import settle, wire
 from kruise.controllers.sidecarset.view import View
+from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.objects import Key
 from tests.property.scs_model import BAD, EMPTY, SPACES, SidecarWorld
 
@@ -132,6 +139,32 @@ def test_l4_a_pod_that_another_manager_left_with_a_failing_worker_is_repaired() 
     assert change.why is Why.REPAIR
     world.apply((change,))
     assert images(world, "p0") == ["sidecar:1", EMPTY, "web:1"]
+
+
+@pytest.mark.parametrize("note", ['{"side":"side-2"}', '{"side":"x"}'])
+def test_c5_the_only_serving_twin_is_never_emptied(note: str) -> None:
+    world = world_of(1, hot=True)
+    key = Key("one", "p0")
+    world.pods[key]["metadata"]["annotations"]["kruise.io/sidecarset-working-hotupgrade-container"] = note
+    world.tell(key)
+    assert world.plan().empty
+    assert counts(world) == (1, 1, 1, 1)
+    world.edit(image="sidecar:2")
+    world.settle()
+    assert images(world, "p0") == [EMPTY, "sidecar:2", "web:1"]
+
+
+def test_no_pod_is_changed_twice_in_a_pass() -> None:
+    world = world_of(4, hot=True, maxUnavailable=3)
+    world.edit(image="sidecar:2")
+    world.apply(world.plan().changes[:1])
+    for key in list(world.pods):
+        world.kubelet(key)
+    world.edit(image="sidecar:3")
+    found = world.plan()
+    assert [change.why for change in found.changes] == [Why.FLIP]
+    world.apply(found.changes)
+    assert [change.why for change in world.plan().changes] == [Why.UPGRADE] * 3
 
 
 # ---- failures --------------------------------------------------------------------------------------------------------
@@ -320,6 +353,49 @@ def test_x28_an_unchanged_status_is_not_written_again() -> None:
     assert settle(world.view, world.plan()).status is None
 
 
+# ---- order and revisions ---------------------------------------------------------------------------------------------
+
+
+def test_restarts_of_containers_count_before_those_of_native_sidecars() -> None:
+    def restarted(regular: int, native: int, ordinary: int) -> Pod:
+        init = [{"name": "n", "restartPolicy": "Always"}, {"name": "o"}]
+        status = {
+            "containerStatuses": [{"name": "a", "restartCount": regular}, {"name": "b"}],
+            "initContainerStatuses": [{"name": "n", "restartCount": native}, {"name": "o", "restartCount": ordinary}],
+        }
+        return decode_as(Pod, orjson.dumps({"spec": {"initContainers": init}, "status": status}))
+
+    pods = [restarted(1, 0, 9), restarted(0, 5, 0), restarted(1, 2, 0), restarted(0, 0, 0)]
+    assert sorted(range(4), key=lambda i: default_rank(pods[i])) == [2, 0, 1, 3]
+
+
+def revision_of(number: int, image: str, **labels: str) -> ControllerRevision:
+    data = new_revision(world_of(0, image=image).set(), namespace="system", number=number, collision_count=0)["data"]
+    meta = {"name": f"r{number}", "namespace": "system", "labels": {"kruise.io/sidecarset-name": "mesh", **labels}}
+    found = decode_as(ControllerRevision, orjson.dumps({"metadata": meta, "revision": number}))
+    return msgspec.structs.replace(found, data=data)
+
+
+def test_revisions_that_pods_were_injected_from_are_kept() -> None:
+    one = world_of(0, image="sidecar:9").set()
+    one = msgspec.structs.replace(one, spec=msgspec.structs.replace(one.spec, revision_history_limit=2))
+    listed = [revision_of(number, f"sidecar:{number}") for number in range(1, 5)]
+    chosen = choose_revision(one, listed, "system")
+    assert [obj.metadata.name for obj in surplus(one, chosen, ())] == ["r1", "r2", "r3"]
+    assert [obj.metadata.name for obj in surplus(one, chosen, {"r2"})] == ["r1", "r3", "r4"]
+
+
+def test_a_rollback_to_a_new_custom_version_is_one_patch() -> None:
+    one = world_of(0, image="sidecar:1").set()
+    one = msgspec.structs.replace(one, spec=msgspec.structs.replace(one.spec, custom_version="v2"))
+    listed = [revision_of(number, f"sidecar:{number}") for number in (1, 2)]
+    chosen = choose_revision(one, listed, "system")
+    (patch,) = [write.patch for write in chosen.writes if isinstance(write, BumpRevision)]
+    assert patch["revision"] == 3
+    assert patch["metadata"]["labels"] == {"apps.kruise.io/sidecarset-custom-version": "v2"}
+    assert [ref["uid"] for ref in patch["metadata"]["ownerReferences"]] == ["set"]  # nobody owned it
+
+
 # ---- cost ------------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +439,8 @@ def test_an_unrelated_pod_asks_no_selector() -> None:
     assert index.sets_for({"app": "a7", "t": "x", "k": ""}) == {"s7", "in", "has"}
     index.put("none", Matcher.of({"selector": {"matchExpressions": [{"key": "k", "operator": "DoesNotExist"}]}}))
     assert index.sets_for({}) == {"none"}
+    index.put("s7", Matcher.of({"selector": {"matchLabels": {"app": "moved"}}}))
+    assert index.sets_for({"app": "a7", "t": "x", "k": ""}) == {"in", "has", "none"}
     for name in ("none", "in", "has", *(f"s{number}" for number in range(100))):
         index.drop(name)
     assert index.sets_for({"app": "a7", "t": "x", "k": ""}) == frozenset()
