@@ -1,7 +1,8 @@
 """Admission and conversion from bytes to bytes: whatever comes, there is a clean answer and nothing is left behind.
 
 Examples are mutated real reviews, random JSON in the place of a review, and random bytes. What a handler does with
-the object is drawn as well: patches that may or may not apply, refusals, exceptions.
+the object is drawn as well: patches that may or may not apply, refusals, exceptions. ``admission_corpus`` has bodies to
+start from; each file name begins with the status of its answer. What a longer search finds joins them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import base64
 import gc
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -257,3 +260,29 @@ nested = st.recursive(
 @given(nested, st.integers(0, 6))
 def test_c8_the_depth_of_values_is_measured_without_parsing(value: Any, limit: int) -> None:
     assert too_deep(orjson.dumps(value), limit) is (_depth(value) > limit)
+
+
+CORPUS = {path.name: path.read_bytes() for path in sorted(Path(__file__).with_name("admission_corpus").iterdir())}
+
+
+def touch(request: AdmissionRequest) -> Answer:
+    """Patch what can be patched, so that the object is parsed and the patch is tried."""
+    if request.operation in ("DELETE", "CONNECT"):
+        return allow()
+    return patch([{"op": "add", "path": "/x", "value": len(request.parsed())}])
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_c8_the_stored_corpus_is_answered_as_its_names_say(name: str) -> None:
+    outcome = respond(CORPUS[name], touch)
+    clean(outcome, refuses=False)
+    assert outcome.status == int(name.partition("-")[0]), outcome.problem
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_c8_whatever_grows_out_of_the_corpus_is_answered(data: st.DataObject) -> None:
+    body = CORPUS[data.draw(st.sampled_from(sorted(CORPUS)))]
+    outcome = respond(data.draw(mangled(body)), touch)
+    clean(outcome, refuses=False)
+    assert outcome.status in (200, 400)
