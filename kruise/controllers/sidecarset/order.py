@@ -5,11 +5,12 @@ Purpose: the arithmetic of priority, scatter, partition and budget, over plain v
 Guarantees:
 
 * The rank of a pod depends on that pod alone, so a view keeps its waiting pods in order while they change one by one.
-* C5: a pod that works is taken only while the pods that are upgraded and not back yet are fewer than maxUnavailable.
-  One that does not work costs nothing. The first refusal ends the walk: no later pod overtakes.
-* The last *partition* pods of the waiting ones stay as they are.
+* Equal ranks keep the order that the caller gives. Scatter counts in whole numbers, so no fraction is rounded.
+* C5: a budget or a partition that cannot be read is 0. Percentages are rounded up; a partition below 100 % never keeps
+  all of several pods.
 
-What this does not do: it does not ask whether a pod may be upgraded at all; ``podstate`` does.
+What this does not do: it does not ask whether a pod may be upgraded at all, as ``podstate`` does, and it takes none, as
+``plan`` does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -31,7 +31,7 @@ from kruise.controllers.common.readiness import condition_of
 from kruise.controllers.sidecarset.podstate import pod_ready
 from kruise.runtime.clock import parse_time
 
-__all__ = ["Rank", "Take", "budget", "default_rank", "expanded", "partition", "ranking", "scattered", "take"]
+__all__ = ["Rank", "budget", "default_rank", "expanded", "partition", "ranking", "scattered"]
 
 Rank = tuple[float, ...]
 """Where a pod comes; lower first."""
@@ -199,29 +199,3 @@ def partition(strategy: SidecarSetUpdateStrategy, total: int) -> int:
 def budget(strategy: SidecarSetUpdateStrategy, total: int) -> int:
     """Return how many pods may be on their way at a time."""
     return sidecarset_max_unavailable(strategy.max_unavailable, total).value
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """What a walk over the waiting pods gave."""
-
-    count: int
-    """So many of the first ones are taken."""
-    refused: bool
-    """The next one had to wait for the budget."""
-
-
-def take(works: Iterable[bool], busy: int, limit: int) -> Take:
-    """Walk the candidates, told for each whether it works, while *busy* pods of *limit* are on their way.
-
-    >>> take([False, True, True], busy=0, limit=1)
-    Take(count=2, refused=True)
-    """
-    count = 0
-    for one in works:
-        if one:
-            if busy >= limit:
-                return Take(count, True)
-            busy += 1
-        count += 1
-    return Take(count, False)
