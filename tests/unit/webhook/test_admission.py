@@ -185,6 +185,8 @@ def test_audit_annotations_are_passed_on() -> None:
         (b'["\\\\", [["\\""]]]', 3, False),
         (b'["\\\\", [["\\""]]]', 2, True),
         (b"[" + b"[]," * 5000 + b"[]]", 2, False),
+        (b"[" + b"[]," * 5000 + b"[{}]]", 2, True),
+        (b"[" + b"[]," * 700_000 + b"[]]", 2, True),
     ],
 )
 def test_c8_depth_counts_values_and_not_text(text: bytes, limit: int, wanted: bool) -> None:
