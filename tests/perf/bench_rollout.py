@@ -40,9 +40,8 @@ def _cpu(bench: Bench) -> None:
 
     async def scenario(world: SetWorld) -> None:
         with ours():
-            process = world.start_manager()
-        await world.until(lambda: process.manager.leading and process.controller.took_over is not None)
-        watcher = await begin(world, LARGE, started=True)
+            world.start_manager()
+        watcher = await begin(world, LARGE)
         with settled():
             before = meter.seconds
             mine.append(await roll(world, LARGE, watcher))
@@ -81,8 +80,12 @@ def _growth(bench: Bench) -> None:
 
 
 def _many(bench: Bench) -> None:
+    """Roll many sets at once: with the workers of OpenKruise's default, who have a queue, and with enough of them."""
     plan = Plan(5, 1)
-    mine, best = managed(plan, sets=SETS), ideally(Plan(SETS * plan.pods, SETS))["in-place"]
-    bench.report.gate(f"asts: {SETS} sets of 5 pods at once, time / ideal", mine.seconds / best, 1.1, "P16")
-    spread = quantile(mine.ends, 0.99) / quantile(mine.ends, 0.5)
-    bench.report.gate(f"asts: {SETS} sets of 5 pods at once, p99 / p50 of a set", spread, 1.5, "P16: no set starves")
+    best = ideally(Plan(SETS * plan.pods, SETS))["in-place"]
+    for workers, bound in ((3, 1.5), (16, 1.1)):
+        mine = managed(plan, sets=SETS, workers=workers)
+        what = f"asts: {SETS} sets of 5 pods at once, {workers} workers"
+        bench.report.gate(f"{what}, time / ideal", mine.seconds / best, bound, "P16")
+        spread = quantile(mine.ends, 0.99) / quantile(mine.ends, 0.5)
+        bench.report.gate(f"{what}, p99 / p50 of a set", spread, 1.5, "P16: no set starves")

@@ -181,10 +181,10 @@ def create(world: SetWorld, plan: Plan, name: str = "web", *, replicas: int | No
     )
 
 
-async def begin(world: SetWorld, plan: Plan, names: Sequence[str] = ("web",), *, started: bool = False) -> Watcher:
-    """Start the manager and create the sets *names*; return the watcher when their pods are ready, and that is told."""
-    if not started:
-        await world.started()
+async def begin(world: SetWorld, plan: Plan, names: Sequence[str] = ("web",)) -> Watcher:
+    """Create the sets *names*; return the watcher when their pods are ready, and that is told."""
+    process = world.processes[-1] if world.processes else world.start_manager()
+    await world.until(lambda: process.manager.leading and process.controller.took_over is not None)
     watcher = Watcher(world)
     watcher.expect(image_of(plan, 1))
     for name in names:
@@ -228,12 +228,13 @@ def _told(world: SetWorld, plan: Plan, name: str) -> bool:
     )
 
 
-def managed(plan: Plan, *, sets: int = 1) -> Outcome:
-    """Return what a rollout of so many sets at once comes to, by the manager."""
+def managed(plan: Plan, *, sets: int = 1, workers: int = 3) -> Outcome:
+    """Return what a rollout of so many sets at once comes to, by a manager with so many workers."""
     found: list[Outcome] = []
     names = ["web", *(f"web-{n}x" for n in range(1, sets))]
 
     async def scenario(world: SetWorld) -> None:
+        world.start_manager(workers=workers)
         found.append(await roll(world, plan, await begin(world, plan, names), names))
 
     in_cluster(plan, scenario)
