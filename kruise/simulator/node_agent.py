@@ -181,10 +181,11 @@ class NodeAgent:
         node = self.keeper.nodes.get(pod.node)
         if node is not None:
             node.pods[key] = None
-            if self._reaction and key not in self._busy:  # its own write will say another time
-                self._wake(key, min(record.due, self._clock.monotonic() + self._reaction))
-            else:
+            now = self._clock.monotonic()
+            if not self._reaction or key in self._busy:  # a write that is under way will say another time
                 self._enqueue(key)
+            elif not now < record.due < now + self._reaction:
+                self._wake(key, now + self._reaction)
 
     def _reconsider(self, node: NodeRecord) -> None:
         for key in node.pods:

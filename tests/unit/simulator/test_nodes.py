@@ -15,6 +15,7 @@ from kruise.runtime.client.rest import Rest
 from kruise.runtime.client.transport import ByteStream, Middleware, Request, Response, Transport, chain
 from kruise.runtime.errors import ConfigError, Reset
 from kruise.runtime.metrics import Metrics
+from kruise.runtime.objects import Key
 from kruise.runtime.testing.loop import VirtualClock, eventually, run_virtual
 from kruise.simulator import node_objects, nodes
 from kruise.simulator.apiserver.bodies import STRATEGIC
@@ -298,6 +299,22 @@ def test_news_that_comes_while_a_kubelet_writes_is_not_lost() -> None:
         await w.until(ready, 5.0)
 
     virtual(body, middleware=(slow,), reaction=0.02)
+
+
+def test_news_are_not_lost_after_a_time_that_has_passed() -> None:
+    """A time that came while its pod was worked on stays noted; it must not be taken for one that is still to come."""
+
+    async def body(w: World) -> None:
+        w.pod("a")
+        await w.phases(a="Running")
+        await w.clock.sleep(1)
+        w.agent.pods[Key("default", "a")].due = w.clock.monotonic() - 0.5
+        steps = w.agent.counts.steps
+        w.server.patch("pods", "a", {"metadata": {"labels": {"x": "y"}}})
+        await w.clock.sleep(0.1)
+        assert w.agent.counts.steps == steps + 1
+
+    virtual(body, reaction=0.02)
 
 
 def test_a_deleted_pod_ends_and_is_deleted_by_uid() -> None:
