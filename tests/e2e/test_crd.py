@@ -354,12 +354,17 @@ def test_the_installer_is_taken_without_a_warning_and_gives_the_rights_that_it_s
         assert _may(server, group, resource, verb), (group, resource, verb)
     refused = [
         ("", "secrets", "get"),
-        ("", "pods", "patch"),
+        ("", "pods", "update"),
+        ("", "pods", "deletecollection"),
         ("", "pods/exec", "create"),
+        ("", "pods/resize", "patch"),
+        ("", "persistentvolumeclaims", "delete"),
         ("", "nodes", "get"),
         ("", "nodes", "update"),
         ("apps.kruise.io", "broadcastjobs", "create"),
         ("apps.kruise.io", "broadcastjobs", "update"),
+        ("apps.kruise.io", "statefulsets", "patch"),
+        ("apps.kruise.io", "statefulsets", "delete"),
         ("coordination.k8s.io", "leases", "update"),
         ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
     ]
