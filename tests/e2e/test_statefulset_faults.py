@@ -49,6 +49,12 @@ def supervised(world: World, watched: Watched, name: str, count: int = 2) -> Ite
         supervisor.stop()
 
 
+def roll_out(world: World, observer: Observer) -> None:
+    """Change the image, and wait until the status is that of the new revision: before, it counts the old pods."""
+    asked = world.patch_set("web", image_patch(f"{IMAGE}:v2"))["metadata"]["generation"]
+    observer.until(lambda: status(observer.set("web")).get("observedGeneration") == asked, 30.0, "the change is seen")
+
+
 def updated(observer: Observer) -> int:
     """Return how many pods are done."""
     return int(status(observer.set("web")).get("updatedReadyReplicas") or 0)
@@ -78,7 +84,7 @@ def test_ten_kills_in_a_rollout(world: World, watched: Watched) -> None:
         observer, mark = watched.observer, world.cluster.audit.mark()
         before: dict[str, object] = {p["metadata"]["name"]: identity(p) for p in observer.set_pods("web")}
         began = time.monotonic()
-        world.patch_set("web", image_patch(f"{IMAGE}:v2"))
+        roll_out(world, observer)
         for _ in range(KILLS):
             goal = updated(observer) + chance.randint(1, 10)
             observer.until(lambda goal=goal: updated(observer) >= goal, 120.0, f"{goal} pods are done")
@@ -106,7 +112,7 @@ def test_a_leader_that_stands_still_for_thirty_seconds(world: World, watched: Wa
     with supervised(world, watched, "frozen", 3) as supervisor:
         observer, mark = watched.observer, world.cluster.audit.mark()
         before: dict[str, object] = {p["metadata"]["name"]: identity(p) for p in observer.set_pods("web")}
-        world.patch_set("web", image_patch(f"{IMAGE}:v2"))
+        roll_out(world, observer)
         observer.until(lambda: updated(observer) >= 50, 120.0, "the rollout is under way")
         leader = supervisor.by_identity(holder(observer))
         assert leader is not None
@@ -134,7 +140,7 @@ def test_replacing_the_managers_one_after_the_other(
     observer.until(lambda: rolled_out(observer.set("web")), 120.0, "all pods run")
     mark = world.cluster.audit.mark()
     before: dict[str, object] = {p["metadata"]["name"]: identity(p) for p in observer.set_pods("web")}
-    world.patch_set("web", image_patch(f"{IMAGE}:v2"))
+    roll_out(world, observer)
     for number, one in enumerate(old):
         observer.until(lambda goal=40 * (number + 1): updated(observer) >= goal, 120.0, "the rollout is under way")
         launch().wait_ready()

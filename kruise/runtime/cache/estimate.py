@@ -21,6 +21,8 @@ from kruise.runtime.objects import Key, Object
 
 SAMPLE: Final = 64
 """How many objects are measured."""
+_RAW: Final = msgspec.Raw.__basicsize__ + sys.getsizeof(b"")
+"""Bytes of a Raw beside its text: itself, and the object that holds a text of its own."""
 
 
 def estimate_bytes(
@@ -72,7 +74,8 @@ def _table(table: Mapping[Hashable, Mapping[Key, None]]) -> int:
 def _measure(value: Any, seen: dict[int, int]) -> None:
     if value is None or value is True or value is False or id(value) in seen:
         return
-    seen[id(value)] = sys.getsizeof(value)
+    # A Raw does not know its own size, and answers with whatever stands in memory.
+    seen[id(value)] = _RAW + len(bytes(value)) if isinstance(value, msgspec.Raw) else sys.getsizeof(value)
     if isinstance(value, msgspec.Struct):
         for field in value.__struct_fields__:
             _measure(getattr(value, field), seen)
