@@ -169,6 +169,8 @@ def rule(world: World) -> Iterator[Callable[[str, str, str, str], None]]:
 
 
 ROLE = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/kruise-{CONTROLLER}"
+SETS_ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/kruise-statefulset-controller"
+"""It grants the same rights to pods: who loses one loses both."""
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,8 @@ def test_a_missing_permission_is_named_and_recovers(
     """F15: the rule to add stands in a log line; with it, everything goes on by itself."""
     world.nodes(5)
     observer = watched.observer
-    rule("ClusterRole", ROLE, resource, verb)
+    for role in (ROLE, SETS_ROLE) if resource == "pods" else (ROLE,):
+        rule("ClusterRole", role, resource, verb)
     try:
         manager = launch()
         until(lambda: manager.said("identity"), 20.0, "it runs")

@@ -27,6 +27,12 @@ UNSEEN: dict[rbac.Right, str] = {
         "a job is read live only when the cache stays behind our own writes for 10 s (CON3), which no fault here does; "
         "tests/unit and tests/simulation do it"
     ),
+    ("apps.kruise.io", "statefulsets", "get"): (
+        "a set is read live before it adopts something, and as a job above; tests/simulation do both"
+    ),
+    ("apps", "controllerrevisions", "patch"): "a rollback to a kept revision, or an adoption: tests/simulation does it",
+    ("apps", "controllerrevisions", "delete"): "more revisions than revisionHistoryLimit: tests/simulation does it",
+    ("", "persistentvolumeclaims", "patch"): "owners by a retention policy, or a resize: tests/simulation does it",
     ("apps", "controllerrevisions", "get"): "a revision is read live only when its name is taken (spec 2.7)",
     ("", "persistentvolumeclaims", "get"): "a claim is read live only when its name is taken and the cache lacks it",
 }
