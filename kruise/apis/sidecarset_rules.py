@@ -14,13 +14,14 @@ What this does not do: it judges nothing (``sidecarset_validation``), calls no A
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from kruise.apis.broadcastjob import GROUP
 from kruise.apis.core_fields import type_errors
+from kruise.apis.plain import wide_numbers, without_nulls
 from kruise.apis.podtemplate import default_pod_template
 from kruise.apis.sidecarset import (
     AFTER_APP_CONTAINER,
@@ -57,7 +58,6 @@ V1BETA1: Final = "v1beta1"
 ONLY_IN_V1BETA1: Final[Mapping[type[msgspec.Struct], frozenset[str]]] = {SidecarSetSpec: frozenset({"customVersion"})}
 """The field that v1alpha1 does not have, by its name on the wire: there it is a label."""
 
-_INT32: Final = 1 << 31
 _CONTAINERS: Final = "[core.v1.Container]"
 _VOLUMES: Final = "[core.v1.Volume]"
 
@@ -205,7 +205,7 @@ def decode_problem(obj: Mapping[str, Any], version: str) -> str:
     """
     if obj.get("apiVersion") != f"{GROUP}/{version}" or obj.get("kind") != SIDECARSETS.kind:
         return f"apiVersion and kind: want {GROUP}/{version} {SIDECARSETS.kind}"
-    bare = _without_nulls(obj)
+    bare = without_nulls(obj)
     if version == V1ALPHA1 and not isinstance((bare.get("spec") or {}).get("namespace", ""), str):
         return "spec.namespace: want a string"
     try:
@@ -216,29 +216,12 @@ def decode_problem(obj: Mapping[str, Any], version: str) -> str:
         return str(error)
     spec = obj.get("spec") or {}
     outside = {key: value for key, value in spec.items() if key not in ("containers", "initContainers", "volumes")}
-    if wide := next(_wide(outside, "spec"), ""):
+    if wide := next(wide_numbers(outside, "spec"), ""):
         return f"{wide}: want a number of 32 bits"
     for key, kind in (("initContainers", _CONTAINERS), ("containers", _CONTAINERS), ("volumes", _VOLUMES)):
         if wrong := type_errors(spec.get(key), kind, f"spec.{key}"):
             return str(wrong[0])
     return ""
-
-
-def _wide(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _wide(item, f"{path}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _wide(item, f"{path}[{index}]")
-    elif isinstance(value, int) and not -_INT32 <= value < _INT32:
-        yield path
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 # ---- in memory -------------------------------------------------------------------------------------------------------

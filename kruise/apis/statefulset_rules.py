@@ -15,7 +15,7 @@ What this does not do: it judges nothing (``statefulset_validation``), calls no 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +23,7 @@ import msgspec
 from kruise.apis.broadcastjob import GROUP
 from kruise.apis.core_fields import type_errors
 from kruise.apis.go_encoding import POD_TEMPLATE, canonical
+from kruise.apis.plain import wide_numbers, without_nulls
 from kruise.apis.podtemplate import default_pod_template
 from kruise.apis.quantity import Quantity, QuantityError
 from kruise.apis.statefulset import (
@@ -80,7 +81,6 @@ EMPTY_STATUS: Final[Mapping[str, Any]] = {
 _CLAIM: Final = "core.v1.PersistentVolumeClaim"
 _HISTORY: Final = 10
 _PENDING: Final = "Pending"
-_INT32: Final = 1 << 31
 _NOT_OURS: Final = ("template", "volumeClaimTemplates")
 """Parts of the spec whose types are those of the core API."""
 
@@ -213,33 +213,16 @@ def decode_problem(obj: Mapping[str, Any], version: str) -> str:
         return f"apiVersion and kind: want {GROUP}/{version} {STATEFULSETS.kind}"
     known = convert_statefulset(obj, version)
     try:
-        msgspec.json.decode(msgspec.json.encode(_without_nulls(known)), type=StatefulSet)
+        msgspec.json.decode(msgspec.json.encode(without_nulls(known)), type=StatefulSet)
     except msgspec.MsgspecError as error:
         return str(error)
     spec = known.get("spec") or {}
-    wide = next(_wide({key: one for key, one in spec.items() if key not in _NOT_OURS}, "spec"), "")
+    wide = next(wide_numbers({key: one for key, one in spec.items() if key not in _NOT_OURS}, "spec"), "")
     if wide:
         return f"{wide}: want a number of 32 bits"
     wrong = type_errors(spec.get("template"), POD_TEMPLATE, "spec.template")
     wrong += type_errors(spec.get("volumeClaimTemplates"), f"[{_CLAIM}]", "spec.volumeClaimTemplates")
     return str(wrong[0]) if wrong else ""
-
-
-def _wide(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _wide(item, f"{path}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _wide(item, f"{path}[{index}]")
-    elif isinstance(value, int) and not -_INT32 <= value < _INT32:
-        yield path
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 # ---- in memory -------------------------------------------------------------------------------------------------------
