@@ -112,7 +112,7 @@ def test_perf44_a_pod_event_costs_a_set_of_a_thousand_pods_what_it_costs_one_of_
     assert large <= small + 40, "only the depth of sorted tables may differ"
 
 
-def test_a_run_is_compared_by_units_and_relations() -> None:
+def test_tst8_a_run_is_compared_by_units_and_relations() -> None:
     report = Report()
     report.add("fast", 10.0, "us", 1.0)
     report.add("slow", 10.0, "us", 6.0)
