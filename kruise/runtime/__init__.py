@@ -39,7 +39,7 @@ through a :class:`Transport`, the one seam to the network; middleware and the em
 A handler is a function from an :class:`AdmissionRequest` to an :class:`Answer`: :class:`Defaulter` and
 :class:`Validator` make one of functions over objects, :func:`in_turn` one of several, and :class:`Conversions` knows
 the versions of kinds. :func:`allow` and :func:`deny` are for users; an exception is ours, and is answered so that the
-failurePolicy decides. Certificates renew themselves: a :class:`CertificateKeeper` keeps them in a
+failurePolicy decides, as is :class:`NotReady`. Certificates renew themselves: a :class:`CertificateKeeper` keeps them in a
 :class:`SecretStore` or a :class:`DirectoryStore`, publishes their authority in the configurations that
 :class:`Targets` names, and a :class:`Dialer` tries them as the API server would.
 
@@ -188,7 +188,7 @@ if TYPE_CHECKING:
         thaw,
         version_at_least,
     )
-    from kruise.runtime.webhook.admission import AdmissionRequest, Answer, allow, deny
+    from kruise.runtime.webhook.admission import AdmissionRequest, Answer, NotReady, allow, deny
     from kruise.runtime.webhook.certs import CertificateRules
     from kruise.runtime.webhook.conversion import ConversionFailed, Conversions
     from kruise.runtime.webhook.dial import Dialer
@@ -271,6 +271,7 @@ __all__ = [
     "Middleware",
     "Needs",
     "NotFound",
+    "NotReady",
     "Object",
     "ObjectMeta",
     "OwnerReference",
@@ -411,7 +412,7 @@ _HOMES: Final = {
         "Key Object ObjectMeta OwnerReference PartialObject Resource Unreadable compare_versions "
         "controller_of own owned_by owner_reference thaw version_at_least"
     ),
-    "webhook.admission": "AdmissionRequest Answer allow deny",
+    "webhook.admission": "AdmissionRequest Answer NotReady allow deny",
     "webhook.certs": "CertificateRules",
     "webhook.conversion": "ConversionFailed Conversions",
     "webhook.dial": "Dialer",

@@ -216,9 +216,28 @@ class HttpServer:
                 "choose another address, or 0 to turn it off"
             ) from error
 
+    async def answer(self, call: Call) -> Reply:
+        """Answer *call* as if it had come over a connection, within the same limits; nothing need listen for it."""
+        limits = self._limits
+        if self._running >= limits.concurrent:
+            return _crowded()
+        found = self._handler(call.method, call.path)
+        if isinstance(found, Reply):
+            return found
+        size = len(call.body) if len(call.body) <= limits.body_bytes else 0
+        if 0 < limits.buffered_bytes < self._buffered + size:
+            return _full()
+        self._running += 1
+        self._buffered += size
+        try:
+            return await self._handle(found, call, complete=len(call.body) <= limits.body_bytes)
+        finally:
+            self._running -= 1
+            self._buffered -= size
+
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._running >= self._limits.concurrent:
-            return _answer(Reply.text("too many requests at once", 503))
+            return _answer(_crowded())
         self._running += 1
         try:
             return _answer(await self._dispatch(request))
@@ -226,34 +245,42 @@ class HttpServer:
             self._running -= 1
 
     async def _dispatch(self, request: web.BaseRequest) -> Reply:
-        found = self._find(request.path)
-        if found is None:
-            return Reply.text(f"404 page not found; there are {', '.join(sorted(self._exact))}", 404)
-        handler, methods = found
-        if request.method not in methods:
-            allow = ", ".join(sorted(methods))
-            return Reply(405, b"method not allowed\n", headers={"allow": allow})
+        handler = self._handler(request.method, request.path)
+        if isinstance(handler, Reply):
+            return handler
         chunks = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 complete = await self._body(request, chunks)
-            return await self._handle(handler, request, bytes(chunks) if complete else None)
+            query = {name: tuple(request.query.getall(name)) for name in request.query}
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            body = bytes(chunks) if complete else b""
+            call = Call(request.method, request.path, query, headers, body, _peer(request))
+            return await self._handle(handler, call, complete=complete)
         except TimeoutError:
             return Reply.text("the body of the request did not come in time", 408)
         except _Full:
-            return Reply(503, b"too many bytes at once\n", headers={"connection": "close"})
+            return _full()
         finally:
             self._buffered -= len(chunks)
 
-    async def _handle(self, handler: Handler, request: web.BaseRequest, body: bytes | None) -> Reply:
-        if body is None:
+    def _handler(self, method: str, path: str) -> Handler | Reply:
+        """Return who answers, or the answer to what nobody does."""
+        found = self._find(path)
+        if found is None:
+            return Reply.text(f"404 page not found; there are {', '.join(sorted(self._exact))}", 404)
+        handler, methods = found
+        if method in methods:
+            return handler
+        return Reply(405, b"method not allowed\n", headers={"allow": ", ".join(sorted(methods))})
+
+    async def _handle(self, handler: Handler, call: Call, *, complete: bool) -> Reply:
+        if not complete:
             return Reply.text(f"the body of the request is longer than {self._limits.body_bytes} bytes", 413)
-        query = {name: tuple(request.query.getall(name)) for name in request.query}
-        headers = {name.lower(): value for name, value in request.headers.items()}
         try:
-            return await handler(Call(request.method, request.path, query, headers, body, _peer(request)))
+            return await handler(call)
         except Exception as error:  # one request must not cost the others (HEA3)
-            log.error("a request failed", server=self.name, path=request.path, exc_info=error)
+            log.error("a request failed", server=self.name, path=call.path, exc_info=error)
             return Reply.text("internal error; the log has the cause", 500)
 
     def _find(self, path: str) -> tuple[Handler, frozenset[str]] | None:
@@ -283,6 +310,14 @@ def _peer(request: web.BaseRequest) -> str:
     certificate = request.get_extra_info("peercert") or {}
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     return str(names[-1]) if names else ""
+
+
+def _crowded() -> Reply:
+    return Reply.text("too many requests at once", 503)
+
+
+def _full() -> Reply:
+    return Reply(503, b"too many bytes at once\n", headers={"connection": "close"})
 
 
 def _answer(reply: Reply) -> web.Response:

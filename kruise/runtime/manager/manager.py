@@ -135,6 +135,7 @@ class Manager:
         self.elector: Final = self._make_elector() if o.leader_election else None
         self.health: Final = Health()
         self._controllers: list[Controller] = []
+        self._webhooks: WebhookServer | None = None
         self._probe = LagProbe(clock, on_lag=self._report_lag)
         self.debug: Final = Debug(
             clock=clock, controllers=lambda: self._controllers, informers=cache.informers, elector=lambda: self.elector
@@ -206,14 +207,28 @@ class Manager:
             self._add_controller(runnable)
         group.add(Job(runnable.name, runnable.run, stop=stop if callable(stop) else None, ready=ready))
 
+    @property
+    def webhooks(self) -> WebhookServer | None:
+        """What answers admission and conversion here; ``None`` where nothing does."""
+        return self._webhooks
+
     def add_webhooks(
-        self, server: WebhookServer, *, keeper: CertificateKeeper | None = None, dialer: Dialer | None = None
+        self,
+        server: WebhookServer,
+        *,
+        keeper: CertificateKeeper | None = None,
+        dialer: Dialer | None = None,
+        listen: bool = True,
     ) -> None:
         """Serve *server* in every replica, from before the caches until after them (MAN1, WEB9).
 
         *keeper* makes its certificate, *dialer* tries it; without a keeper the certificate comes from outside. All of
-        them count for readiness (HEA2).
+        them count for readiness (HEA2). Without *listen* no port is opened: whoever has the server calls its
+        ``answer``.
         """
+        self._webhooks = server
+        if not listen:
+            return
         group = self._groups[Phase.WEBHOOKS]
         if keeper is not None:
             group.add(Job(keeper.name, keeper.run, ready=keeper.ready))

@@ -7,7 +7,7 @@ Guarantees:
 
 * WEB2: ``admission.k8s.io`` v1 and v1beta1; the answer has the version of the review and its uid. ``allowed: false``
   comes from a handler alone, which says it of a user's fault. What is no review is answered HTTP 400, an exception of
-  a handler HTTP 500: then the failurePolicy of the configuration decides (rule 31).
+  a handler HTTP 500, one that it is not ready 503: then the failurePolicy of the configuration decides (rule 31).
 * WEB12: every patch is applied to the object of the request before it is sent; one that does not apply, or that leaves
   no object, is an exception of ours.
 * C8: whatever the bytes, there is an answer, and no exception. Values nested deeper than 200 are refused before
@@ -38,6 +38,7 @@ __all__ = [
     "Answer",
     "BadReview",
     "Handler",
+    "NotReady",
     "Outcome",
     "Review",
     "User",
@@ -63,6 +64,10 @@ _WARNINGS_LENGTH: Final = 4096
 
 class BadReview(ValueError):
     """What came is no review. The text says why, and quotes nothing."""
+
+
+class NotReady(RuntimeError):
+    """A handler cannot decide yet. The text says what it waits for; the answer is 503, so that failurePolicy decides."""
 
 
 class GroupVersionKind(msgspec.Struct, frozen=True, rename="camel"):
@@ -230,13 +235,15 @@ _NOT_ESCAPES: Final = bytes(set(_NOT_STRUCTURE) - set(b"\\/bfnrtu"))
 def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
     """Tell whether values in *body*, which is JSON, are nested deeper than *limit*.
 
-    What is no bracket goes first; then the layers are peeled off from the inside, all values at once. Where there are
-    many brackets they are counted one by one: that takes as long for a hostile text as for any other.
+    Empty values hold nothing, so few others settle it. Else what is no bracket goes first; then the layers are peeled
+    off from the inside, all values at once. Where there are many brackets they are counted one by one: that takes as
+    long for a hostile text as for any other.
 
     >>> too_deep(b'{"a": "[[["}', 1), too_deep(b'{"a": [1]}', 1)
     (False, True)
     """
-    if body.count(b"{") + body.count(b"[") <= limit:
+    holders = body.count(b"{") + body.count(b"[") - body.count(b"{}") - body.count(b"[]")
+    if holders < limit:  # and one empty value at the bottom
         return False
     if b"\\" in body:
         body = body.translate(None, _NOT_ESCAPES)  # what never follows a backslash
@@ -287,6 +294,8 @@ def respond(body: bytes, handler: Callable[[AdmissionRequest], Answer]) -> Outco
         return close_review(review, handler(review.request))
     except BadReview as error:
         return bad(error)
+    except NotReady as error:
+        return not_ready(error)
     except Exception as error:  # noqa: BLE001 - an exception of ours leaves the decision to the failurePolicy
         return fault(error)
 
@@ -294,6 +303,11 @@ def respond(body: bytes, handler: Callable[[AdmissionRequest], Answer]) -> Outco
 def bad(error: BadReview) -> Outcome:
     """Return the answer to what is no review."""
     return Outcome(400, f"{error}\n".encode(), "text/plain; charset=utf-8", problem=str(error))
+
+
+def not_ready(error: NotReady) -> Outcome:
+    """Return the answer of a handler that cannot decide yet."""
+    return Outcome(503, f"{error}\n".encode(), "text/plain; charset=utf-8", problem=str(error))
 
 
 def fault(error: Exception) -> Outcome:

@@ -12,6 +12,8 @@ Guarantees:
 * WEB9: it needs no leadership: every replica serves.
 * WEB10: a bounded number of requests, and of bytes, is under way at once; the next one is answered 503 at once, never
   with a refusal. Metrics have the names of controller-runtime; codes 200 and 500 are there from the start.
+* :meth:`WebhookServer.answer` gives one request the answer that it would get over TLS, without a socket: for an API
+  server in the same process.
 * LOG2: lines that a handler logs have the uid of the review and the object that it is about. LOG4: no line has the
   object, nor the text of an exception, which may quote it.
 
@@ -38,11 +40,13 @@ from kruise.runtime.webhook.admission import (
     JSON,
     BadReview,
     Handler,
+    NotReady,
     Outcome,
     Review,
     bad,
     close_review,
     fault,
+    not_ready,
     open_review,
 )
 from kruise.runtime.webhook.conversion import Conversions, convert_review
@@ -191,12 +195,23 @@ class WebhookServer:
         finally:
             self._listening.clear()
 
-    async def _serve(self) -> None:
-        certificate = await self._certificate()
-        server = HttpServer(self.name, self.address, flag=self._flag, tls=certificate.context, limits=self._limits)
+    async def answer(self, call: Call) -> Reply:
+        """Answer one request without a socket: as over TLS, its limits and its answer to an unknown path included."""
+        if self._server is None:
+            self._server = self._made()
+        return await self._server.answer(call)
+
+    def _made(self, certificate: ServingCertificate | None = None) -> HttpServer:
+        tls = certificate.context if certificate is not None else None
+        server = HttpServer(self.name, self.address, flag=self._flag, tls=tls, limits=self._limits)
         server.route(HEALTH_PATH, _healthy)
         for path, serve in self._served.items():
             server.route(path, serve, methods=("POST",))
+        return server
+
+    async def _serve(self) -> None:
+        certificate = await self._certificate()
+        server = self._made(certificate)
         self._server, self._serving = server, certificate
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -266,6 +281,8 @@ class WebhookServer:
             outcome = close_review(review, found)
         except BadReview as error:
             return bad(error)
+        except NotReady as error:
+            return not_ready(error)
         except TimeoutError as error:
             return _late() if scope.expired() else fault(error)
         except Exception as error:  # noqa: BLE001 - one request must not cost the others; the failurePolicy decides

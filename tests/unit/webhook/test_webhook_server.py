@@ -21,7 +21,7 @@ from kruise.runtime.errors import ConfigError
 from kruise.runtime.manager.certs import Pair, ServingCertificate, self_signed
 from kruise.runtime.manager.http import Address, Call, Limits
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.webhook.admission import AdmissionRequest, Answer, Outcome, allow, deny, patch
+from kruise.runtime.webhook.admission import AdmissionRequest, Answer, NotReady, Outcome, allow, deny, patch
 from kruise.runtime.webhook.conversion import Conversions
 from kruise.runtime.webhook.server import DEFAULT_LIMITS, WebhookServer, timeout_of
 from tests.unit.client.certs import authority, leaf
@@ -518,3 +518,84 @@ def test_a_path_is_declared_once(path: str) -> None:
     with pytest.raises(ConfigError):
         server.admission(path, label)
     assert server.paths() == ("/taken",)
+
+
+CALLS: list[tuple[str, bytes, dict[str, str]]] = [
+    ("/mutate?timeout=5s", review(POD), {}),
+    ("/validate", review(POD), {}),
+    ("/raises", review(POD), {}),
+    ("/waits", review(POD), {}),
+    ("/nowhere", review(POD), {}),
+    ("/mutate", b"", {"method": "GET"}),
+    ("/mutate", review(POD), {"content_type": "text/plain"}),
+    ("/mutate", b"{", {}),
+    ("/mutate", b"x" * 4097, {}),
+    ("/convert", b"{}", {}),
+    ("/healthz", b"", {"method": "GET"}),
+]
+
+
+def raises(_: AdmissionRequest) -> Answer:
+    raise ValueError("ours")
+
+
+def waits(_: AdmissionRequest) -> Answer:
+    raise NotReady("the caches are not complete")
+
+
+@pytest.mark.parametrize(("path", "body", "more"), CALLS)
+async def test_web2_without_a_socket_the_answer_is_the_same(path: str, body: bytes, more: dict[str, str]) -> None:
+    server = make(limits=Limits(body_bytes=4096))
+    server.admission("/mutate", label)
+    server.admission("/validate", lambda _: deny("no"))
+    server.admission("/raises", raises)
+    server.admission("/waits", waits)
+    server.conversion(Conversions())
+    plain, _, query = path.partition("?")
+    call = Call(
+        more.get("method", "POST"),
+        plain,
+        {"timeout": (query.partition("=")[2],)} if query else {},
+        {"content-type": more.get("content_type", "application/json")},
+        body,
+    )
+    before = await server.answer(call)
+    async with connected(server) as client:
+        got = await client.ask(path, body, **more)
+        during = await server.answer(call)
+    after = await server.answer(call)
+    for reply in (before, during, after):
+        assert (reply.status, reply.body) == (got.status, got.body)
+        assert reply.content_type == got.headers["content-type"]
+
+
+async def test_web10_without_a_socket_requests_are_bounded_as_well() -> None:
+    server = make(limits=Limits(body_bytes=4096, buffered_bytes=5000, concurrent=3))
+    go = asyncio.Event()
+
+    async def slow(_: AdmissionRequest) -> Answer:
+        await go.wait()
+        return allow()
+
+    server.admission("/slow", slow)
+    body = review(POD)
+    call = Call("POST", "/slow", headers={"content-type": "application/json"}, body=body + b" " * (2000 - len(body)))
+    async with asyncio.TaskGroup() as group:
+        first = [group.create_task(server.answer(call)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (await server.answer(call)).body == b"too many bytes at once\n"
+        third = group.create_task(server.answer(Call("POST", "/slow", headers=call.headers, body=body)))
+        await asyncio.sleep(0)
+        assert (await server.answer(call)).body == b"too many requests at once\n"
+        go.set()
+    assert [task.result().status for task in (*first, third)] == [200, 200, 200]
+    assert (await server.answer(call)).status == 200
+
+
+async def test_web2_a_handler_that_is_not_ready_is_answered_503_and_counts_as_no_panic() -> None:
+    metrics = Metrics(process=False)
+    server = make(metrics)
+    server.admission("/waits", waits)
+    reply = await server.answer(Call("POST", "/waits", headers={"content-type": "application/json"}, body=review(POD)))
+    assert (reply.status, reply.body) == (503, b"the caches are not complete\n")
+    assert b"controller_runtime_webhook_panics_total 0.0" in metrics.render()
