@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -44,6 +45,7 @@ from kruise.apis.sidecarset import (
 from kruise.apis.sidecarset_metadata import MetadataPatchError, patch_pod_metadata
 from kruise.controllers.sidecarset.match import exempt, is_active
 from kruise.controllers.sidecarset.podannotations import (
+    NO_ENTRY,
     Entry,
     encode_entries,
     encode_map,
@@ -214,7 +216,8 @@ class _Injection:
         return _draw(self._uid, current.name) < share
 
     def _entry(self, name: str) -> Entry:
-        return parse_entries((self._view.annotations or {}).get(HASH_ANNOTATION) or "{}").of(name)
+        text = (self._view.annotations or {}).get(HASH_ANNOTATION)
+        return parse_entries(text).of(name) if text else NO_ENTRY
 
     def _has(self, item: CompiledSet) -> bool:
         """Tell whether the pod already has this revision of the set, with all its containers."""
@@ -278,6 +281,7 @@ class _Injection:
 
     def _annotate(self, chosen: Sequence[CompiledSet]) -> None:
         marks = self._annotations
+        chosen = sorted(chosen, key=attrgetter("name"))
         marks[HASH_ANNOTATION] = self._hashes(HASH_ANNOTATION, chosen, images=True)
         marks[HASH_WITHOUT_IMAGE_ANNOTATION] = self._hashes(HASH_WITHOUT_IMAGE_ANNOTATION, chosen, images=False)
         names = {*injected_names(marks.get(INJECTED_LIST_ANNOTATION, "")), *(item.name for item in chosen)}
@@ -293,10 +297,9 @@ class _Injection:
     def _hashes(self, key: str, chosen: Sequence[CompiledSet], *, images: bool) -> str:
         text = self._annotations.get(key)
         if not text:
-            fragments = sorted(
-                (item.name, item.hash_entry if images else item.hash_without_image_entry) for item in chosen
-            )
-            return "{" + ",".join(before + self._now + after for _, (before, after) in fragments) + "}"
+            now = self._now
+            fragments = (item.hash_entry if images else item.hash_without_image_entry for item in chosen)
+            return "{" + ",".join([before + now + after for before, after in fragments]) + "}"
         known = parse_entries(text)
         if known.problem or not known.trusted:
             where = f"pod({self._namespace}/{self._view.name}) invalid annotations[{key}] value {text}"

@@ -13,6 +13,7 @@ What this does not do: it serves nothing. ``runtime.webhook`` opens reviews, tri
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from kruise.runtime.clock import Clock, format_time
@@ -27,6 +28,12 @@ PATH: Final = "/mutate-pod"
 """Where the API server sends pods (spec/sidecarset 5.1)."""
 _MAX_WARNING: Final = 256
 _WARNED: Final = LEFT_OUT | {NoteReason.REPLACED}
+
+
+@lru_cache(maxsize=8)
+def _stamp(second: int) -> str:
+    """Return a moment as annotations have it: many pods of one second share it."""
+    return format_time(second)
 
 
 def _unobserved(request: AdmissionRequest, outcome: Outcome) -> None:
@@ -63,7 +70,7 @@ class PodInjector:
                 bytes(request.object),
                 asked,
                 self._index.snapshot,
-                now=format_time(self._clock.now()),
+                now=_stamp(int(self._clock.now())),
                 sort_by_name=self._sort_by_name,
             )
         except InjectionRefused as error:

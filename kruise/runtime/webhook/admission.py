@@ -67,7 +67,7 @@ class BadReview(ValueError):
 
 
 class NotReady(RuntimeError):
-    """A handler cannot decide yet. The text says what it waits for; the answer is 503, so that failurePolicy decides."""
+    """A handler cannot decide yet. The text says what it waits for; the answer is 503: the failurePolicy decides."""
 
 
 class GroupVersionKind(msgspec.Struct, frozen=True, rename="camel"):
@@ -242,8 +242,10 @@ def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
     >>> too_deep(b'{"a": "[[["}', 1), too_deep(b'{"a": [1]}', 1)
     (False, True)
     """
-    holders = body.count(b"{") + body.count(b"[") - body.count(b"{}") - body.count(b"[]")
-    if holders < limit:  # and one empty value at the bottom
+    opened = body.count(b"{") + body.count(b"[")
+    if opened <= limit:
+        return False
+    if opened <= _FEW_BRACKETS and opened - body.count(b"{}") - body.count(b"[]") < limit:  # an empty one goes below
         return False
     if b"\\" in body:
         body = body.translate(None, _NOT_ESCAPES)  # what never follows a backslash

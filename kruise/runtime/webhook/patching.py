@@ -96,7 +96,8 @@ def _parts(path: str) -> list[str]:
         return []
     if path[0] != "/":
         raise PatchError(f"{path}: a path begins with /")
-    return [part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/")]
+    parts = path[1:].split("/")
+    return [part.replace("~1", "/").replace("~0", "~") for part in parts] if "~" in path else parts
 
 
 def _index(part: str, end: int, path: str) -> int:
