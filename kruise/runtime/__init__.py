@@ -39,8 +39,8 @@ through a :class:`Transport`, the one seam to the network; middleware and the em
 A handler is a function from an :class:`AdmissionRequest` to an :class:`Answer`: :class:`Defaulter` and
 :class:`Validator` make one of functions over objects, :func:`in_turn` one of several, and :class:`Conversions` knows
 the versions of kinds. :func:`allow` and :func:`deny` are for users; an exception is ours, and is answered so that the
-failurePolicy decides, as is :class:`NotReady`. Certificates renew themselves: a :class:`CertificateKeeper` keeps them in a
-:class:`SecretStore` or a :class:`DirectoryStore`, publishes their authority in the configurations that
+failurePolicy decides, as is :class:`NotReady`. Certificates renew themselves: a :class:`CertificateKeeper` keeps them
+in a :class:`SecretStore` or a :class:`DirectoryStore`, publishes their authority in the configurations that
 :class:`Targets` names, and a :class:`Dialer` tries them as the API server would.
 
 **Events.** A :class:`Recorder` from ``manager.recorder(name)`` tells users what happened. It never waits and never
