@@ -12,28 +12,24 @@ stands in ``status_*``.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
-import os
 import re
-import sys
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from kruise.cli import status_broadcastjob, status_statefulset
+from kruise.cli import status_broadcastjob, status_sidecarset, status_statefulset
 from kruise.cli.answer import TIMEOUT, Look
-from kruise.cli.cluster import add_connection_flags, connect
-from kruise.features import resolve
-from kruise.flags import PAIRS
+from kruise.cli.cluster import add_connection_flags, add_manager_flags, as_told, connect
 from kruise.runtime.errors import ConfigError
 from kruise.runtime.objects import Key
 
 __all__ = ["add_parser", "run"]
 
 KINDS: Final = MappingProxyType(
-    {name: kind.look for kind in (status_statefulset, status_broadcastjob) for name in kind.NAMES}
+    {name: kind.look for kind in (status_statefulset, status_broadcastjob, status_sidecarset) for name in kind.NAMES}
 )
-_WANTED: Final = "asts (Advanced StatefulSet) or bcj (BroadcastJob)"
+_WANTED: Final = "asts (Advanced StatefulSet), bcj (BroadcastJob) or scs (SidecarSet)"
 _EVERY: Final = 1.0
 """Seconds between two looks of ``-w``."""
 
@@ -41,44 +37,34 @@ _EVERY: Final = 1.0
 def add_parser(commands: Any) -> None:
     """Add the subcommand to *commands*."""
     parser = commands.add_parser("status", help="say how far a workload is, and why it is not done")
-    parser.add_argument("target", help="KIND/NAME, such as asts/web or bcj/sweep")
-    parser.add_argument("-n", "--namespace", default=None, help="default: the namespace of the context")
+    parser.add_argument("target", help="KIND/NAME, such as asts/web, bcj/sweep or scs/mesh")
+    parser.add_argument(
+        "-n", "--namespace", default=None, help="default: the namespace of the context; a SidecarSet has none"
+    )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument("-w", "--watch", action="store_true", help="print again until it ended")
     parser.add_argument(
         "--timeout", type=float, default=0.0, help="with -w: give up after so many seconds (exit code 3)"
     )
-    parser.add_argument(
-        "--feature-gates",
-        type=_gates,
-        default=(),
-        metavar="A=true,B=false",
-        help="those of the manager, where they are not the defaults",
-    )
+    add_manager_flags(parser)
     add_connection_flags(parser)
     parser.set_defaults(run=run)
-
-
-def _gates(text: str) -> tuple[tuple[str, bool], ...]:
-    try:
-        found: tuple[tuple[str, bool], ...] = PAIRS.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return found
 
 
 def parse_target(text: str) -> tuple[Look, str]:
     """Return who looks, and at what, in ``asts/NAME``. Raises ConfigError that says what is wanted."""
     kind, slash, name = text.partition("/")
     if not slash or not name:
-        raise ConfigError(f"{text!r}: want KIND/NAME, such as asts/web or bcj/sweep")
+        raise ConfigError(f"{text!r}: want KIND/NAME, such as asts/web, bcj/sweep or scs/mesh")
     if kind.lower() in status_statefulset.AMBIGUOUS:
         raise ConfigError(
             f"{kind!r} may be the StatefulSet of Kubernetes itself, at which kruise does not look; "
             f"want asts/{name} (or statefulset.apps.kruise.io/{name}) for the Advanced StatefulSet"
         )
     if kind.lower() not in KINDS:
-        raise ConfigError(f"{kind!r} is no kind that status knows; want {_WANTED}")
+        near = difflib.get_close_matches(kind.lower(), KINDS, n=1)
+        meant = f"; did you mean {near[0]}/{name}?" if near else ""
+        raise ConfigError(f"{kind!r} is no kind that status knows; want {_WANTED}{meant}")
     if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
         raise ConfigError(f"{name!r} is no name of an object")
     return KINDS[kind.lower()], name
@@ -87,11 +73,8 @@ def parse_target(text: str) -> tuple[Look, str]:
 async def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit code."""
     look, name = parse_target(args.target)
-    gates, warnings = resolve(args.feature_gates, os.environ)
-    for warning in warnings:
-        print(f"kruise status: {warning}", file=sys.stderr)
     async with connect(args) as found:
-        cluster = replace(found, gates=gates)
+        cluster = as_told(found, args, "status")
         key = Key(args.namespace or cluster.namespace, name)
         began = cluster.clock.monotonic()
         shown = ""

@@ -97,7 +97,7 @@ def test_the_entry_point_exits_with_the_code(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_mistyped_target_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert main_module.main(["status", "pod/x"]) == 1
-    assert "no kind that status knows; want asts (Advanced StatefulSet) or bcj" in capsys.readouterr().err
+    assert "no kind that status knows; want asts (Advanced StatefulSet), bcj" in capsys.readouterr().err
 
 
 def test_an_unreadable_kubeconfig_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
