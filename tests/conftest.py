@@ -1,9 +1,7 @@
-"""What holds for every test: no task and no socket may be left behind, and virtual time has a printed seed."""
+"""What holds for every test: nothing may be left behind, and virtual time has a printed seed."""
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import inspect
 import io
 import os
@@ -14,7 +12,7 @@ import hypothesis
 import pytest
 import structlog
 
-from kruise.runtime import log
+from kruise.runtime import log, testing
 
 # The same examples on every machine: a change fails its own run, not somebody else's. HYPOTHESIS_PROFILE=explore looks
 # for new ones; what it finds becomes an explicit example.
@@ -23,24 +21,10 @@ hypothesis.settings.register_profile("explore", derandomize=False, deadline=None
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-def _sockets() -> set[str]:
-    found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            continue
-        if target.startswith("socket:"):
-            found.add(target)
-    return found
-
-
 @pytest.fixture
-async def _no_leaked_task() -> AsyncIterator[None]:
-    before = asyncio.all_tasks()
-    yield
-    left = [t for t in asyncio.all_tasks() - before if t is not asyncio.current_task() and not t.done()]
-    assert not left, f"tasks left behind: {[t.get_coro() for t in left]}"
+async def _nothing_left_running() -> AsyncIterator[None]:
+    async with testing.nothing_left_running():
+        yield
 
 
 class _Stderr(io.TextIOBase):
@@ -64,14 +48,11 @@ def _fresh_logging() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a socket open or a task running (TST4)."""
-    before = _sockets()
-    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
-        request.getfixturevalue("_no_leaked_task")
-    yield
-    left = _sockets() - before
-    if left:
-        gc.collect()
-        left = _sockets() - before
-    if left and "_no_leaked_task" not in request.fixturenames:
-        pytest.fail(f"sockets left open: {sorted(left)}")
+    """Fail a test that leaves a socket, a task or a timer behind, or a step of a script (TST3, TST4)."""
+    with testing.every_step_taken():
+        if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+            request.getfixturevalue("_nothing_left_running")
+            yield
+        else:
+            with testing.nothing_left():
+                yield

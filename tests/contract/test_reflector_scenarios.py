@@ -433,7 +433,7 @@ def test_ref14_internal_errors_end_in_a_list_after_a_minute() -> None:
         def internal() -> Exception | None:
             return status(500, "InternalError") if not w.server.verbs("watch")[-1].get("send_initial_events") else None
 
-        w.server.fail("watch", *[internal] * 50)
+        w.server.always("watch", internal)
         w.server.stream.end()
         await until(lambda: len([c for c in w.server.verbs("watch") if c.get("send_initial_events")]) == 2, timeout=600)
         assert w.metric("kruise_informer_relists_total", reason="internal_error") == 1
@@ -589,7 +589,7 @@ def test_ref18_a_relist_that_waits_holds_no_permit() -> None:
             def only_one() -> Exception | None:
                 return status(403, "Forbidden") if w.server.calls[-1].namespace == "one" else None
 
-            w.server.fail("list", *[only_one] * 30)
+            w.server.always("list", only_one)
             w.server.open_streams[0].end()
             await until(lambda: stuck.last_error is not None)
             w.server.open_streams[-1].end()
@@ -665,7 +665,7 @@ def test_bak2_many_informers_wait_as_one() -> None:
     async def go(clock: VirtualClock) -> None:
         w = World(clock)
         w.server.streaming = False
-        w.server.fail("list", *[Refused("down")] * 10_000)
+        w.server.always("list", Refused("down"))
         informers = [w.informer(scopes=(Scope(f"ns{i}"),)) for i in range(10)]
         async with asyncio.TaskGroup() as tasks:
             runs = [tasks.create_task(i.run()) for i in informers]

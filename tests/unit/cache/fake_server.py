@@ -20,7 +20,7 @@ from kruise.runtime.clock import Clock, Random
 from kruise.runtime.errors import Cause, Expired, Invalid, NotFound, Status, error_from_status
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Object, Resource
-from kruise.runtime.testing import VirtualClock, eventually
+from kruise.runtime.testing import Script, VirtualClock, eventually
 
 
 class Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -102,7 +102,10 @@ class FakeStream:
 
 @dataclass
 class FakeServer:
-    """Holds objects as plain JSON. ``faults`` are taken one per request of that verb: an exception, or None."""
+    """Holds objects as plain JSON.
+
+    ``faults`` are taken one per request of that verb, all of them (TST3); then ``lasting`` strikes every request.
+    """
 
     clock: Clock
     resource: Resource[Any] = PODS
@@ -116,7 +119,8 @@ class FakeServer:
     history: list[tuple[int, str, dict[str, Any]]] = field(default_factory=list)
     compacted: int = 0
     calls: list[Call] = field(default_factory=list)
-    faults: dict[str, deque[Any]] = field(default_factory=dict)
+    faults: dict[str, Script[Any]] = field(default_factory=dict)
+    lasting: dict[str, Any] = field(default_factory=dict)
     streams: list[FakeStream] = field(default_factory=list)
     stale_at: int | None = None
     """Lists answer with the state of this version, as a front end that lags behind does."""
@@ -179,22 +183,24 @@ class FakeServer:
         return [c.args for c in self.calls if c.verb == verb]
 
     def fail(self, verb: str, *errors: Any) -> None:
-        self.faults.setdefault(verb, deque()).extend(errors)
+        self.faults.setdefault(verb, Script(name=f"the faults of {verb}")).add(*errors)
+
+    def always(self, verb: str, error: Any) -> None:
+        self.lasting[verb] = error
 
     # The client's side (kruise.runtime.cache.host.Api).
 
     async def _enter(self, verb: str, namespace: str, args: dict[str, Any]) -> None:
         self.calls.append(Call(verb, self.clock.monotonic(), namespace, {k: v for k, v in args.items() if v}))
         await self.clock.sleep(0)
-        queue = self.faults.get(verb)
-        if queue:
-            fault = queue.popleft()
-            if callable(fault):
-                fault = fault()
-                if asyncio.iscoroutine(fault):
-                    fault = await fault
-            if isinstance(fault, Exception):
-                raise fault
+        script = self.faults.get(verb)
+        fault = script.take() if script else self.lasting.get(verb)
+        if callable(fault):
+            fault = fault()
+            if asyncio.iscoroutine(fault):
+                fault = await fault
+        if isinstance(fault, Exception):
+            raise fault
         if not self.served and verb != "get":
             raise status(404, "NotFound", "the server could not find the requested resource")
 

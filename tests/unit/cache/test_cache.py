@@ -210,7 +210,7 @@ def test_cac5_a_kind_that_vanishes_and_comes_back_is_watched_again() -> None:
 def test_cac5_discovery_that_is_forbidden_does_not_hold_the_watch_back() -> None:
     async def main(b: Bench) -> None:
         b.servers.pods.served = False
-        b.servers.pods.fail("get", *[status(403, "Forbidden")] * 50)
+        b.servers.pods.always("get", status(403, "Forbidden"))
         b.cache.watch(PODS)
         async with running(b.cache):
             await b.clock.sleep(60)
@@ -223,7 +223,7 @@ def test_cac5_discovery_that_is_forbidden_does_not_hold_the_watch_back() -> None
 def test_cac6_the_timeout_names_kind_page_and_last_error_and_nothing_exits() -> None:
     async def main(b: Bench) -> None:
         b.servers.pods.streaming = False
-        b.servers.pods.fail("list", *[status(403, "Forbidden", "pods is forbidden")] * 100)
+        b.servers.pods.always("list", status(403, "Forbidden", "pods is forbidden"))
         b.cache.watch(PODS)
         b.cache.watch(NODES)
         async with running(b.cache):
@@ -233,7 +233,7 @@ def test_cac6_the_timeout_names_kind_page_and_last_error_and_nothing_exits() -> 
                 await b.cache.wait_synced()
             assert b.clock.monotonic() == pytest.approx(120, abs=0.1)
             assert b.cache.informer(NODES).has_synced and not b.cache.has_synced
-            b.servers.pods.faults.clear()
+            b.servers.pods.lasting.clear()
             await b.cache.wait_synced([PODS])
 
     bench(main)
@@ -242,7 +242,7 @@ def test_cac6_the_timeout_names_kind_page_and_last_error_and_nothing_exits() -> 
 def test_cac7_every_ten_seconds_an_incomplete_informer_says_what_it_does() -> None:
     async def main(b: Bench) -> None:
         b.servers.pods.streaming = False
-        b.servers.pods.fail("list", *[status(403, "Forbidden", "no")] * 100)
+        b.servers.pods.always("list", status(403, "Forbidden", "no"))
         b.cache.watch(PODS)
         b.cache.watch(NODES)
         with capture_logs() as logs:

@@ -23,7 +23,8 @@ from kruise.runtime.client.window import WriteWindow, write_owner
 from kruise.runtime.clock import Random
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Object, PartialObject, Resource
-from kruise.runtime.testing.loop import VirtualClock, run_virtual
+from kruise.runtime.testing import Script as Steps
+from kruise.runtime.testing import VirtualClock, run_virtual
 
 PODS: Resource[Object] = Resource("", "v1", "Pod", "pods", Object)
 NODES: Resource[Object] = Resource("", "v1", "Node", "nodes", Object, namespaced=False)
@@ -69,10 +70,11 @@ Step = Response | Exception | Stream
 
 
 class Script:
-    """Answers as written; the last line repeats. Each answer takes *seconds*."""
+    """Answers as written, to the last line, which repeats (TST3). Each answer takes *seconds*."""
 
     def __init__(self, *steps: Step, clock: VirtualClock | None = None, seconds: float = 0.0) -> None:
-        self.steps = list(steps) or [OK]
+        self.steps = Steps(*steps[:-1], name="the answers")
+        self.last = steps[-1] if steps else OK
         self.seen: list[Request] = []
         self.at: list[float] = []
         self.clock = clock
@@ -90,7 +92,7 @@ class Script:
                 await self.clock.sleep(self.seconds)
         finally:
             self.busy -= 1
-        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        step = self.steps.take() if self.steps else self.last
         if isinstance(step, Exception):
             raise step
         return step
@@ -447,7 +449,7 @@ def test_res4_429_halves_the_window() -> None:
         rest = rest_on(script, clock)
         while rest.window.size < 40:
             await patch(rest)
-        script.steps = [failure(429, headers={"retry-after": "1"}), OK]
+        script.steps.add(failure(429, headers={"retry-after": "1"}))
         await patch(rest)
         assert rest.window.size == 20
         assert rest.window.busy == 0

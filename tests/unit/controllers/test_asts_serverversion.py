@@ -8,14 +8,15 @@ import pytest
 
 from kruise.controllers.statefulset.serverversion import GOOD_FOR, ServerVersion
 from kruise.runtime.errors import Refused
+from kruise.runtime.testing import Script
 
 
 class Live:
     def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
+        self.answers = Script(*answers)
 
     async def server_version(self) -> str:
-        answer = self.answers.pop(0)
+        answer = self.answers.take()
         if isinstance(answer, Exception):
             raise answer
         return str(answer)

@@ -9,7 +9,7 @@ from kruise.runtime.client.transport import Request
 from kruise.runtime.clock import Random
 from kruise.runtime.errors import Refused, Reset, Timeout, Truncated
 from kruise.runtime.objects import PartialObject, Resource
-from kruise.runtime.testing import VirtualClock, run_virtual
+from kruise.runtime.testing import Script, VirtualClock, run_virtual
 from kruise.simulator.apiserver import ApiServer, Chunk, Failure, Interceptor, Interceptors
 
 JOBS = Resource("apps.kruise.io", "v1beta1", "BroadcastJob", "broadcastjobs", PartialObject, custom=True)
@@ -549,10 +549,10 @@ def test_tst2_chunks_can_be_dropped_doubled_and_cut(verdicts, expected):
 def test_tst2_a_delayed_chunk_holds_back_what_follows_and_a_stalled_stream_waits_for_ever():
     class Hook(Interceptor):
         def __init__(self):
-            self.delays = [0.0, 5.0, 0.0, float("inf")]
+            self.delays = Script(0.0, 5.0, 0.0, float("inf"), name="the delays")
 
         def chunk(self, call, line):
-            return Chunk((line,), after=self.delays.pop(0))
+            return Chunk((line,), after=self.delays.take())
 
     async def main(clock):
         server = make(clock)
