@@ -21,6 +21,7 @@ from tests.perf import (
     bench_queue,
     bench_rollout,
     bench_statefulset,
+    bench_webhook,
 )
 from tests.perf.harness import REPEATS, Bench, failures, load_baseline, save_baseline, table
 
@@ -33,6 +34,7 @@ SUITES: Final[dict[str, ModuleType]] = {
     "cluster": bench_cluster,
     "rollout": bench_rollout,
     "http": bench_http,
+    "webhook": bench_webhook,
     "process": bench_process,
 }
 
