@@ -28,6 +28,7 @@ from kruise.simulator.invariants.general import (
     Quiet,
 )
 from kruise.simulator.invariants.model import Actor, Checker, Observed, Suite, Violation, World, Written
+from kruise.simulator.invariants.sidecarset import SIDECARSETS, SidecarSets, writes_for_a_set
 from kruise.simulator.invariants.statefulset import CLAIMS, REVISIONS, SETS, StatefulSets
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "ObservedGeneration",
     "Ownership",
     "Quiet",
+    "SidecarSets",
     "StatefulSets",
     "Suite",
     "Violation",
@@ -58,6 +60,7 @@ __all__ = [
 ALLOWED = {
     JOBS: ("status",),
     SETS: ("status",),
+    SIDECARSETS: ("status",),
     "pods": ("metadata.ownerReferences",),
     "pods/StatefulSet": (
         "metadata.labels",
@@ -67,29 +70,43 @@ ALLOWED = {
         "spec.containers",
         "status.conditions",
     ),
+    "pods#sidecarset-controller": ("metadata.annotations", "spec.containers", "status.conditions"),
     CLAIMS: ("metadata.annotations", "metadata.ownerReferences", "spec.resources"),
     REVISIONS: ("metadata.ownerReferences", "revision"),
+    f"{REVISIONS}#sidecarset-controller": ("metadata.labels", "metadata.ownerReferences", "revision"),
     "nodes": (),
+    "namespaces": (),
     "storageclasses.storage.k8s.io": (),
+    "secrets": ("data", "type"),
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": ("webhooks",),
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": ("webhooks",),
+    "customresourcedefinitions.apiextensions.k8s.io": ("spec.conversion",),
 }
-"""G3: what our updates may change. Which containers, conditions and finalizers is S1's and S4's to say."""
+"""G3: what our updates may change. Which containers, conditions and finalizers is S1's, S4's and C1's to say."""
 
 
 def standard_checkers(
     manager: Actor, *, fits: Fits | None = None, slack: float = 5.0, start_ordinal: bool = False
 ) -> list[Checker]:
-    """Return G1 to G4, G7, B1 to B8 and S1 to S8. *manager* recognises our actors.
+    """Return G1 to G4, G7, B1 to B8, S1 to S8 and C1 to C11. *manager* recognises our actors.
 
     *start_ordinal* tells whether the feature gate StatefulSetStartOrdinal is on.
     """
     return [
-        Ownership(manager, (JOBS, SETS), ("pods", REVISIONS), slack=slack),
-        Conditional(manager, (JOBS, SETS)),
+        Ownership(
+            manager,
+            (JOBS, SETS, SIDECARSETS),
+            ("pods", REVISIONS),
+            slack=slack,
+            exempt=writes_for_a_set(manager),
+        ),
+        Conditional(manager, (JOBS, SETS, SIDECARSETS)),
         Footprint(manager, ALLOWED),
         NoNoOps(manager),
-        ObservedGeneration((JOBS, SETS)),
+        ObservedGeneration((JOBS, SETS, SIDECARSETS)),
         BroadcastJobs(manager, fits=fits, slack=slack),
         StatefulSets(manager, slack=slack, start_ordinal=start_ordinal),
+        SidecarSets(manager, slack=slack),
     ]
 
 

@@ -20,6 +20,7 @@ from typing import Final
 
 from kruise.runtime.clock import parse_time
 from kruise.simulator.invariants.model import Actor, Body, Checker, Observed, World, controller_ref, key_of
+from kruise.simulator.invariants.sidecarset_facts import as_outside
 
 JOBS: Final = "broadcastjobs.apps.kruise.io"
 NODE_UID: Final = "apps.kruise.io/broadcastjob-node-uid"
@@ -126,6 +127,7 @@ class BroadcastJobs(Checker):
     # Commits
 
     def on_commit(self, commit: Observed, before: World) -> None:
+        commit = as_outside(commit)
         if commit.resource in (JOBS, "nodes"):
             if commit.old is not None:
                 self._earlier.setdefault(commit.uid, []).append((commit.time, commit.old))

@@ -42,6 +42,8 @@ def written(call: Call) -> Written:
         time=call.time,
         dry_run=call.dry_run,
         ordinal=call.ordinal,
+        controller=call.controller,
+        message=call.reason,
     )
 
 
@@ -133,6 +135,8 @@ def audited(events: Iterable[Body]) -> list[Written]:
                 time=parse_time(event.get("requestReceivedTimestamp")) or 0.0,
                 dry_run="dryRun=All" in event.get("requestURI", ""),
                 ordinal=len(found),
+                controller=event.get("userAgent", "").partition(" ")[2],
+                message=(event.get("responseStatus") or {}).get("message", ""),
             )
         )
     return found

@@ -34,6 +34,8 @@ EXEMPT: Final = frozenset({"events", "events.events.k8s.io"})
 UNCONTROLLED: Final = frozenset({"persistentvolumeclaims"})
 """Created for somebody whom they outlive: a claim keeps its data, so nobody controls it."""
 LEASES: Final = "leases.coordination.k8s.io"
+Exempt = Callable[[Observed], bool]
+"""Whether a commit is judged elsewhere."""
 _REVIEWS: Final = frozenset({"tokenreviews.authentication.k8s.io", "subjectaccessreviews.authorization.k8s.io"})
 
 
@@ -41,13 +43,21 @@ class Ownership(Checker):
     """G1: every write of ours to a child belongs to an object of ours that exists and is not being deleted.
 
     *owners* are our resources, *children* the resources that they own. An owner that went away less than *slack*
-    seconds ago still counts: no server can make a write conditional on another object.
+    seconds ago still counts: no server can make a write conditional on another object. Commits that *exempt* knows are
+    written by contract to objects of others.
     """
 
     def __init__(
-        self, manager: Actor, owners: Collection[str], children: Collection[str], *, slack: float = 5.0
+        self,
+        manager: Actor,
+        owners: Collection[str],
+        children: Collection[str],
+        *,
+        slack: float = 5.0,
+        exempt: Exempt | None = None,
     ) -> None:
         super().__init__()
+        self._exempt = exempt
         self._manager = manager
         self._owners = owners
         self._children = children
@@ -60,6 +70,8 @@ class Ownership(Checker):
                 self._deleting.setdefault(commit.uid, commit.time)
             return
         if commit.resource not in self._children or not self._manager(commit.actor):
+            return
+        if self._exempt is not None and self._exempt(commit):
             return
         ref = controller_ref(commit.obj if commit.verb == "create" or commit.old is None else commit.old)
         if ref is None and commit.new is not None:
@@ -164,7 +176,8 @@ def _preconditions(options: Any) -> Body:
 class Footprint(Checker):
     """G3: we change only what is ours. *allowed* maps a resource to the dotted paths that an update may change.
 
-    ``pods/StatefulSet`` stands for the pods whose controller is of that kind, and wins over ``pods``.
+    ``pods/StatefulSet`` stands for the pods whose controller is of that kind, and wins over ``pods``;
+    ``pods#sidecarset-controller`` stands for what that controller of ours writes, and wins over both.
     """
 
     def __init__(self, manager: Actor, allowed: Mapping[str, Collection[str]]) -> None:
@@ -182,6 +195,8 @@ class Footprint(Checker):
         paths = changed_paths(commit.old, commit.new)
         kind = (controller_ref(commit.old) or controller_ref(commit.new) or {}).get("kind", "")
         allowed = self._allowed.get(f"{commit.resource}/{kind}", self._allowed[commit.resource])
+        if commit.request is not None:
+            allowed = self._allowed.get(f"{commit.resource}#{commit.request.controller}", allowed)
         for path in sorted(paths):
             if not any(path == a or path.startswith(f"{a}.") for a in allowed):
                 self.violated("G3", commit, f"{path} is not ours to change")

@@ -44,6 +44,10 @@ class Written:
     """Wall time in seconds since the epoch."""
     dry_run: bool = False
     ordinal: int = -1
+    controller: str = ""
+    """The controller of ours that sent it, where that is known."""
+    message: str = ""
+    """What a refusal says, where that is known."""
 
     @property
     def writes(self) -> bool:

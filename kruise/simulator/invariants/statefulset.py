@@ -9,13 +9,14 @@ revisions (``statefulset_claims``), S8 status (here).
 
 What this does not do: a decision that was right a moment ago is no violation. What changed less than ``slack`` seconds
 before a commit counts as unchanged, because no write can be conditional on another object; the object that is written
-has no such grace, since every write names its version.
+has no such grace, since every write names its version. An upgrade of sidecars in a pod is none of the set's.
 """
 
 from __future__ import annotations
 
 from kruise.simulator.invariants import statefulset_reading as reading
 from kruise.simulator.invariants.model import Actor, Body, Checker, Observed, World, key_of
+from kruise.simulator.invariants.sidecarset_facts import as_outside
 from kruise.simulator.invariants.statefulset_budget import Budget
 from kruise.simulator.invariants.statefulset_claims import Claims, Revisions
 from kruise.simulator.invariants.statefulset_facts import Facts
@@ -46,6 +47,7 @@ class StatefulSets(Checker):
                 self.facts.load(resource, before.all(resource))
         if commit.resource not in (SETS, REVISIONS, CLAIMS, PODS):
             return
+        commit = as_outside(commit)
         self._order.on_commit(commit)
         self._budget.on_commit(commit)
         self._in_place.on_commit(commit)
