@@ -8,9 +8,10 @@ in place, C10 a deleted set touches nothing (``sidecarset_writes``); C1, C3 scop
 Security at creation (``sidecarset_admission``); C5 budget (``sidecarset_budget``); C6, C7, C11 and the counts of the
 status at rest (here).
 
-What this does not do: C2 and C8 are about the bytes of one answer, which no commit shows. A decision that was right a moment ago is no violation. What changed less than ``slack`` seconds
-before a commit counts as unchanged, because no write can be conditional on another object; the object that is written
-has no such grace, since every write names its version.
+What this does not do: C2 and C8 are about the bytes of one answer, which no commit shows. A decision that was right a
+moment ago is no violation: what changed less than ``slack`` seconds before a commit counts as unchanged, because no
+write can be conditional on another object; the object that is written has no such grace, since every write names its
+version.
 """
 
 # ruff: noqa: ARG002 - checkers share a signature, and few need all of it
