@@ -18,7 +18,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -92,23 +92,27 @@ class Driver:
 
     def __init__(self, client: Client, pods: Pods, args: argparse.Namespace, clock: Clock) -> None:
         self._client = client
-        self._pods = pods
-        self._args = args
-        self._clock = clock
+        self.pods = pods
+        self.args = args
+        self.clock = clock
         self._version = 1
         self._names = [f"{APP}-{number}" for number in range(args.pods)]
 
     async def run(self, step: str) -> float:
         """Do one step with all pods; return its seconds."""
-        began = self._clock.monotonic()
+        began = self.clock.monotonic()
         if step == "create":
             await self._each(self._create, len(self._names))
         elif step == "delete":
             await self._each(self._delete, len(self._names))
         else:
             self._version += 1
-            await self._each(self._in_place if step == "in-place" else self._recreate, self._args.budget)
-        return self._clock.monotonic() - began
+            await self._each(self.updates()[step], self.args.budget)
+        return self.clock.monotonic() - began
+
+    def updates(self) -> Mapping[str, Callable[[str], Awaitable[None]]]:
+        """Return how one pod gets the next image, by step."""
+        return {"in-place": self._in_place, "recreate": self._recreate}
 
     async def _each(self, do: Callable[[str], Awaitable[None]], at_once: int) -> None:
         left = iter(reversed(self._names))
@@ -122,93 +126,95 @@ class Driver:
                 tasks.create_task(some())
 
     @property
-    def _image(self) -> str:
-        return f"{self._args.image}:v{self._version}"
+    def image(self) -> str:
+        """The image of this step."""
+        return f"{self.args.image}:v{self._version}"
 
-    def _body(self, name: str) -> Body:
-        spec: Body = {"containers": [{"name": "main", "image": self._image}], "terminationGracePeriodSeconds": 1}
-        if self._args.gated:
+    def body(self, name: str) -> Body:
+        """Return the pod *name* as it is created."""
+        spec: Body = {"containers": [{"name": "main", "image": self.image}], "terminationGracePeriodSeconds": 1}
+        if self.args.gated:
             spec["readinessGates"] = [{"conditionType": GATE}]
-        if self._args.claims:
+        if self.args.claims:
             spec["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": f"data-{name}"}}]
         meta = {"name": name, "namespace": NAMESPACE, "labels": {"app": APP}}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
     async def _create(self, name: str) -> None:
-        if self._args.claims:
+        if self.args.claims:
             spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-            if self._args.storage_class:
-                spec["storageClassName"] = self._args.storage_class
+            if self.args.storage_class:
+                spec["storageClassName"] = self.args.storage_class
             meta = {"name": f"data-{name}", "namespace": NAMESPACE, "labels": {"app": APP}}
             claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
             await self._client.create(CLAIMS, claim)
         await self._make(name)
 
     async def _make(self, name: str) -> None:
-        made = await self._client.create(PODS, self._body(name))
-        if self._args.gated:
-            pod = await self._pods.pod(name, lambda p: p.uid == made.uid and bool(p.spec.node_name))
+        made = await self._client.create(PODS, self.body(name))
+        if self.args.gated:
+            pod = await self.pods.pod(name, lambda p: p.uid == made.uid and bool(p.spec.node_name))
             await self._gate(pod, True)
-        await self._pods.pod(name, lambda p: p.uid == made.uid and _is(p, "Ready"))
+        await self.pods.pod(name, lambda p: p.uid == made.uid and _is(p, "Ready"))
 
     async def _gate(self, pod: Pod, on: bool) -> ObjectMeta:
         """Set the gate; when the kubelet was faster, look at what it wrote and do it again, as a controller does."""
         while True:
-            edit = Edit(pod, self._clock.now())
+            edit = Edit(pod, self.clock.now())
             if on:
                 edit.in_place_ready()
             else:
                 edit.in_place_not_ready()
             try:
-                return await self._patch(pod, {"status": {"conditions": edit.body()}}, "status")
+                return await self.patch(pod, {"status": {"conditions": edit.body()}}, "status")
             except Conflict:
-                pod = await self._newer(pod.metadata)
+                pod = await self.newer(pod.metadata)
 
-    async def _newer(self, seen: ObjectMeta) -> Pod:
-        return await self._pods.pod(seen.name, lambda p: p.resource_version != seen.resource_version)
+    async def newer(self, seen: ObjectMeta) -> Pod:
+        """Wait for a version of the pod after *seen*, which may be the answer to a write that the watch still lacks."""
+        version = seen.resource_version
+        return await self.pods.pod(seen.name, lambda p: not version_at_least(version, p.resource_version))
 
-    async def _patch(self, pod: Pod | PartialObject, patch: Body, subresource: str = "") -> ObjectMeta:
+    async def patch(self, pod: Pod | PartialObject, patch: Body, subresource: str = "") -> ObjectMeta:
+        """Write on the version of *pod*; return the metadata of the answer. Raises Conflict."""
         done = await self._client.patch(PODS, pod, patch, kind=PatchKind.STRATEGIC, subresource=subresource)
         assert done is not None
         return done
 
     async def _in_place(self, name: str) -> None:
-        pod, image = self._pods.now[name], self._image
-        answer = await self._gate(pod, False) if self._args.gated else pod.metadata
+        pod, image = self.pods.now[name], self.image
+        answer = await self._gate(pod, False) if self.args.gated else pod.metadata
         meta = {"annotations": {"updated": image}}
         patch = {"metadata": meta, "spec": {"containers": [{"name": "main", "image": image}]}}
         try:
-            await self._patch(PartialObject(metadata=answer), patch)
+            await self.patch(PartialObject(metadata=answer), patch)
         except Conflict:
-            # Between the two writes the kubelet wrote: what is newer than the first answer comes with the watch.
-            pod = await self._pods.pod(
-                name, lambda p: not version_at_least(answer.resource_version, p.resource_version)
-            )
-            await self._patch(pod, patch)
+            # Between the two writes the kubelet wrote.
+            await self.patch(await self.newer(answer), patch)
 
         def restarted(p: Pod) -> bool:
             return any(s.image == image for s in p.status.container_statuses)
 
         # Its readiness is for the kubelet: waiting for it here would cost a write of the kubelet's more.
-        pod = await self._pods.pod(name, restarted)
-        if self._args.gated:
+        pod = await self.pods.pod(name, restarted)
+        if self.args.gated:
             await self._gate(pod, True)
         else:
-            await self._patch(pod, {"metadata": {"annotations": {"done": image}}})
-        await self._pods.pod(name, lambda p: restarted(p) and _is(p, "Ready"))
+            await self.patch(pod, {"metadata": {"annotations": {"done": image}}})
+        await self.pods.pod(name, lambda p: restarted(p) and _is(p, "Ready"))
 
     async def _delete(self, name: str) -> None:
-        pod = self._pods.now[name]
+        pod = self.pods.now[name]
         await self._client.delete(PODS, pod, disrupts=True)
-        await self._pods.until(name, lambda p: p is None)
+        await self.pods.until(name, lambda p: p is None)
 
     async def _recreate(self, name: str) -> None:
         await self._delete(name)
         await self._make(name)
 
 
-async def main(args: argparse.Namespace) -> None:
-    """Run the steps."""
+async def main(args: argparse.Namespace, make: Callable[..., Driver] = Driver) -> None:
+    """Run the steps with the driver that *make* makes."""
     clock, rng, metrics = SystemClock(), system_random(), Metrics(process=False)
     config = await load_config(clock, kubeconfig=args.kubeconfig, context=None)
     async with AsyncExitStack() as stack:
@@ -220,7 +226,7 @@ async def main(args: argparse.Namespace) -> None:
         pods = Pods()
         informer.store.on_change(pods.changed)
         client = Client(rest, metrics=metrics, clock=clock)
-        driver = Driver(client, pods, args, clock)
+        driver = make(client, pods, args, clock)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(cache.run())
             await cache.wait_synced()
@@ -229,10 +235,12 @@ async def main(args: argparse.Namespace) -> None:
     print(json.dumps(seconds))
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
+def parse(
+    argv: list[str], *, prog: str = "python -m tests.perf.ideal", steps: Sequence[str] = STEPS
+) -> argparse.Namespace:
     """Read the command line."""
-    made = argparse.ArgumentParser(prog="python -m tests.perf.ideal", description=__doc__)
-    made.add_argument("steps", nargs="+", choices=STEPS)
+    made = argparse.ArgumentParser(prog=prog)
+    made.add_argument("steps", nargs="+", choices=steps)
     made.add_argument("--kubeconfig", required=True)
     made.add_argument("--pods", type=int, default=10)
     made.add_argument("--budget", type=int, default=10, help="how many pods may be unavailable")
@@ -243,7 +251,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return made.parse_args(argv)
 
 
-if __name__ == "__main__":
+def run(args: argparse.Namespace, make: Callable[..., Driver] = Driver) -> None:
+    """Run the steps on the loop that the manager takes."""
     configure(level="error")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(main(parse(sys.argv[1:])))
+        runner.run(main(args, make))
+
+
+if __name__ == "__main__":
+    run(parse(sys.argv[1:]))

@@ -15,10 +15,16 @@ from hack.cluster import ROOT, Cluster
 
 
 def seconds(
-    cluster: Cluster, *steps: str, pods: int, budget: int, image: str, flags: tuple[str, ...] = ()
+    cluster: Cluster,
+    *steps: str,
+    pods: int,
+    budget: int,
+    image: str,
+    flags: tuple[str, ...] = (),
+    driver: str = "ideal",
 ) -> list[float]:
-    """Run *steps* of ``tests.perf.ideal``; return the seconds of each."""
-    argv = [sys.executable, "-m", "tests.perf.ideal", *steps, f"--kubeconfig={cluster.admin}"]
+    """Run *steps* of a *driver* in ``tests.perf``; return the seconds of each."""
+    argv = [sys.executable, "-m", f"tests.perf.{driver}", *steps, f"--kubeconfig={cluster.admin}"]
     argv += [f"--pods={pods}", f"--budget={budget}", f"--image={image}", *flags]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
