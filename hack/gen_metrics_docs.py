@@ -18,8 +18,10 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from kruise.apis.broadcastjob import BROADCASTJOBS  # noqa: E402 - after the path is set
+from kruise.apis.sidecarset import SIDECARSETS  # noqa: E402
 from kruise.apis.statefulset import STATEFULSETS  # noqa: E402
 from kruise.controllers.broadcastjob.gauges import add_gauges as add_job_gauges  # noqa: E402
+from kruise.controllers.sidecarset.gauges import add_gauges as add_sidecar_gauges  # noqa: E402
 from kruise.controllers.statefulset.gauges import add_gauges as add_set_gauges  # noqa: E402
 from kruise.runtime.cache.store import Store  # noqa: E402
 from kruise.runtime.clock import SystemClock  # noqa: E402
@@ -65,6 +67,7 @@ def workloads() -> Sequence[Described]:
     known = {one.name for one in metrics.catalog}
     add_job_gauges(metrics, Store(BROADCASTJOBS, clock=SystemClock()), details=True)
     add_set_gauges(metrics, Store(STATEFULSETS, clock=SystemClock()), details=True)
+    add_sidecar_gauges(metrics, Store(SIDECARSETS, clock=SystemClock()), details=True)
     return [one for one in metrics.catalog if one.name not in known]
 
 

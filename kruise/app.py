@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Final
 
 from kruise.apis.broadcastjob import BROADCASTJOBS
+from kruise.apis.sidecarset import SIDECARSETS
 from kruise.apis.statefulset import STATEFULSETS
 from kruise.controllers.broadcastjob.setup import setup as setup_broadcastjob
+from kruise.controllers.sidecarset.setup import setup as setup_sidecarset
 from kruise.controllers.statefulset.setup import setup as setup_statefulset
 from kruise.options import Options
 from kruise.runtime.client.limiter import RateLimiter
@@ -31,7 +33,7 @@ __all__ = ["build", "manager_options"]
 
 log = get_logger("app")
 
-KINDS: Final = (STATEFULSETS.kind, BROADCASTJOBS.kind)
+KINDS: Final = (STATEFULSETS.kind, BROADCASTJOBS.kind, SIDECARSETS.kind)
 """The kinds that this manager reconciles."""
 _DEFAULT_BURST: Final = 50
 _DEFAULT_BUCKET: Final = 100
@@ -100,6 +102,15 @@ def build(
             limiter=_queue_limiter(options, rng),
             gauges=options.object_metrics,
             resync=options.sync_period,
+        )
+    if SIDECARSETS.kind in enabled:
+        setup_sidecarset(
+            manager,
+            workers=options.sidecarset_workers,
+            limiter=_queue_limiter(options, rng),
+            gauges=options.object_metrics,
+            resync=options.sync_period,
+            namespace=options.pod_namespace,
         )
     return manager
 

@@ -15,10 +15,11 @@ from typing import Final
 
 import msgspec
 
-from kruise.runtime.objects import EMPTY_MAP, Object, Resource
+from kruise.runtime.objects import EMPTY_MAP, Object, PartialObject, Resource
 
 __all__ = [
     "CLAIMS",
+    "NAMESPACES",
     "NODES",
     "PODS",
     "REVISIONS",
@@ -359,3 +360,7 @@ STORAGE_CLASSES: Final[Resource[StorageClass]] = Resource(
 REVISIONS: Final[Resource[ControllerRevision]] = Resource(
     "apps", "v1", "ControllerRevision", "controllerrevisions", ControllerRevision
 )
+NAMESPACES: Final[Resource[PartialObject]] = Resource(
+    "", "v1", "Namespace", "namespaces", PartialObject, namespaced=False
+)
+"""Of a namespace its labels count."""

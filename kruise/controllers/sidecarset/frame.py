@@ -21,7 +21,7 @@ from kruise.apis.sidecarset import NOT_UPDATE, Sidecar, SidecarSet, sidecars
 from kruise.apis.statefulset import LabelSelector
 from kruise.controllers.sidecarset.match import Matcher
 
-__all__ = ["Frame", "Target"]
+__all__ = ["Frame", "Target", "matcher_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,16 @@ def _sidecars(raw: msgspec.Raw, path: str, problems: list[str]) -> tuple[Sidecar
         return ()
 
 
-def _matcher(one: SidecarSet, problems: list[str]) -> Matcher:
+def matcher_of(one: SidecarSet) -> Matcher:
+    """Return the two selectors of *one*. Raises SelectorError for an operator that does not exist."""
     names = {"selector": one.spec.selector, "namespaceSelector": one.spec.namespace_selector}
     plain: dict[str, Any] = {name: msgspec.to_builtins(value) for name, value in names.items() if value is not None}
+    return Matcher.of(plain)
+
+
+def _matcher(one: SidecarSet, problems: list[str]) -> Matcher:
     try:
-        return Matcher.of(plain)
+        return matcher_of(one)
     except SelectorError as error:
         problems.append(f"spec.selector or spec.namespaceSelector: {error}")
         return _NOBODY

@@ -54,6 +54,20 @@ def test_bld1_the_role_of_the_statefulset_controller() -> None:
     }
 
 
+def test_bld1_the_roles_of_the_sidecarset_controller() -> None:
+    assert short("ClusterRole", "kruise-sidecarset-controller") == {
+        "get,list,watch,patch pods",
+        "patch pods/status",
+        "list,watch namespaces",
+        "get,list,watch controllerrevisions",
+        "get,list,watch sidecarsets",
+        "patch sidecarsets/status",
+        "update sidecarsets/finalizers",
+    }
+    assert short("Role", "kruise-sidecarset-controller") == {"create,patch,delete controllerrevisions"}
+    assert BY_NAME["Role", "kruise-sidecarset-controller"]["metadata"]["namespace"] == "kruise-system"
+
+
 def test_bld1_rights_that_only_a_gate_needs_come_with_the_gate() -> None:
     def asked(*gates: str) -> set[str]:
         manager = Manager(rbac._Silent(), clock=SystemClock(), rng=system_random(), metrics=Metrics(process=False))
@@ -107,6 +121,7 @@ def test_every_role_of_the_manager_is_bound_to_its_account_and_no_other() -> Non
     assert bound == {
         "kruise-broadcastjob-controller",
         "kruise-statefulset-controller",
+        "kruise-sidecarset-controller",
         "kruise-manager",
         "kruise-metrics-auth",
         "kruise-leader-election",
@@ -129,6 +144,18 @@ def test_users_get_their_rights_through_the_aggregated_roles(suffix: str, into: 
     assert bool(written) is (suffix != "viewer")
     # A status is the controller's alone.
     assert [rule["verbs"] for rule in role["rules"] if rule["resources"] == [f"{kind}s/status"]] == [["get"]]
+
+
+@pytest.mark.parametrize("suffix", ["admin", "editor", "viewer"])
+def test_nobody_gets_rights_to_sidecarsets_along_with_a_namespace(suffix: str) -> None:
+    """Reliability 8.4: a set reaches into the pods of every namespace, so its roles are given by hand."""
+    role = BY_NAME["ClusterRole", f"kruise-sidecarset-{suffix}"]
+    assert not [label for label in role["metadata"]["labels"] if "aggregate" in label]
+    written = {verb for rule in role["rules"] for verb in rule["verbs"]} - {"get", "list", "watch"}
+    assert bool(written) is (suffix != "viewer")
+    assert [rule["verbs"] for rule in role["rules"] if rule["resources"] == ["sidecarsets/status"]] == [["get"]]
+    bound = {one["roleRef"]["name"] for one in OBJECTS if "roleRef" in one}
+    assert role["metadata"]["name"] not in bound
 
 
 def test_compare_finds_what_is_missing_and_what_nobody_uses() -> None:

@@ -1,0 +1,265 @@
+"""The shell around the planner of SidecarSets: observe, plan, apply, report.
+
+Purpose: one reconcile of one set (spec/sidecarset 7).
+
+Guarantees:
+
+* The view of a set is kept between passes and told only what changed in the stores since; it reads the stores when the
+  plan is made, so one plan sees one snapshot (reliability, rule 15). When the wait for our own writes ran out, set,
+  revisions and pods are read live for that pass (CON3).
+* A pod event from which nothing follows for a set begins no pass over it; one of a pod on which a decision was stale
+  always does.
+* Revisions are settled before anything else, so that upgraded pods name the one that they have.
+* The status is written when it changed: at once for a first, final or awaited change, and when the pass ends in an
+  error; else at most twice a second, and never lost: the pass asks to be called again.
+* What fails for one pod is raised once, so that it is counted, logged and tried again at once; after that it waits for
+  itself alone (rule 30). A write of which nobody knows what came counts against the budget as long as it may still
+  happen (rule 5). A stale decision (a 409, or a pod that is gone) is no failure.
+* One malformed set gets one event and one log line that name the field, and stops no other (G8, X29). Nothing is done
+  for it, but what was matched is still counted.
+* A set that is being deleted, or is gone, changes no pod (C10). What is kept per set goes with the set (G9).
+
+What this does not do: it decides nothing; ``plan`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kruise.apis.core import PODS, Pod
+from kruise.apis.sidecarset import PROGRESSING, SIDECARSETS, SidecarSet
+from kruise.controllers.common.holds import Holds
+from kruise.controllers.common.reasons import Reason
+from kruise.controllers.common.reconciling import ObjectReconciler
+from kruise.controllers.sidecarset import slots as m
+from kruise.controllers.sidecarset.actions import NOT_UPGRADABLE_PODS
+from kruise.controllers.sidecarset.apply import Applied, apply
+from kruise.controllers.sidecarset.explain import Facts
+from kruise.controllers.sidecarset.frame import Frame
+from kruise.controllers.sidecarset.history import Choice, History
+from kruise.controllers.sidecarset.observe import Observer, Stores
+from kruise.controllers.sidecarset.plan import Plan, plan
+from kruise.controllers.sidecarset.reports import action_of, pod_events
+from kruise.controllers.sidecarset.sight import CHECK_EVERY, Live, Memory, Sight
+from kruise.controllers.sidecarset.status import Settled, settle, wire
+from kruise.controllers.sidecarset.view import View
+from kruise.runtime.cache.store import Change
+from kruise.runtime.client.client import Client
+from kruise.runtime.clock import Clock
+from kruise.runtime.controller import After, Done, Result
+from kruise.runtime.log import get_logger
+from kruise.runtime.manager.recorder import EventSink
+from kruise.runtime.metrics import Metrics
+from kruise.runtime.objects import Key
+
+__all__ = ["SidecarSetReconciler"]
+
+log = get_logger("sidecarset")
+
+SOON: Final = 0.001
+"""Seconds after which a pass that left something over is followed by the next; no failure, so no back-off."""
+_PENDING: Final = m.WAITING | m.FLIP | m.REPAIR | m.MARK_NO | m.MARK_YES
+"""The marks of a pod that is to be written to."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of one set between passes."""
+
+    told: set[tuple[str, str]]
+    """The lasting states that were reported, each with the hash under which it began."""
+    memory: Memory = field(default_factory=Memory)
+    choice: Choice | None = None
+    holds: Holds = field(default_factory=Holds)
+    """The pods on which the last attempt failed, by uid."""
+    keys: dict[str, Key] = field(default_factory=dict)
+    """Their keys."""
+    raised: bool = False
+    """The last pass ended in the error of single pods."""
+    passing: bool = False
+    """A pass is under way: its view may not change."""
+    generation: int = 0
+
+
+class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
+    """Reconciles sets by key. Call it with a key; it returns when to look again."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        recorder: EventSink,
+        stores: Stores,
+        clock: Clock,
+        metrics: Metrics,
+        controller: str,
+        namespace: str = "kruise-system",
+        scopes: Sequence[str] = (),
+        check_every: float = CHECK_EVERY,
+    ) -> None:
+        """*namespace* is that of the manager, *scopes* are those that the caches have: none for all."""
+        super().__init__(
+            SIDECARSETS,
+            stores.sets,
+            client=client,
+            recorder=recorder,
+            clock=clock,
+            log=log,
+            noun="set",
+            action_of=action_of,
+        )
+        self._history = History(client, namespace)
+        self.observer: Final = Observer(stores, clock)
+        self._sight = Sight(
+            client,
+            self.observer,
+            clock=clock,
+            differences=metrics.view_differences.labels(controller),
+            own_namespace=namespace,
+            scopes=scopes,
+            check_every=check_every,
+        )
+
+    # Which sets a change concerns.
+
+    def sets_of_pod(self, change: Change[Any]) -> Iterable[Key]:
+        """Name the sets for which something follows from the change of a pod."""
+        names = self.observer.wanting(change.old, change.new)
+        return [Key("", name) for name in sorted(names) if self._has_news(name, unknown=True)] if names else ()
+
+    def sets_of_namespace(self, _: Change[Any]) -> Iterable[Key]:
+        """Name the sets for which something follows from the change of a namespace."""
+        return [Key("", name) for name in self.observer.noted() if self._has_news(name, unknown=False)]
+
+    def _has_news(self, name: str, *, unknown: bool) -> bool:
+        """Tell whether a set wants a pass after what was noted on it; *unknown* for one that had none yet."""
+        kept = self._kept.get(self._uids.get(Key("", name), ""))
+        if kept is None:
+            return unknown
+        return kept.passing or self._sight.news(kept.memory)
+
+    # One pass.
+
+    async def _reconcile(self, one: SidecarSet, /, *, live: bool) -> Result:
+        kept = self._kept.get(one.uid)
+        if kept is None:
+            kept = self._kept[one.uid] = _Kept(_told_before(one))
+        if kept.generation != one.metadata.generation:
+            kept.holds.clear()  # the user may have repaired what failed (QUE4)
+            kept.generation = one.metadata.generation
+        kept.passing = True
+        try:
+            return await self._observe(one, kept, live=live)
+        finally:
+            kept.passing = False
+
+    async def _observe(self, one: SidecarSet, kept: _Kept, *, live: bool) -> Result:
+        """Settle the revisions, bring the view up to date, and go on with the pass."""
+        read = await self._sight.read_live(one) if live else None
+        choice = None if Frame.of(one).problem else await self._choose(one, kept, read)
+        if read is None:
+            await self._sight.prepare(one)
+            if self._store.raw(one.key) is not one:
+                return Done()  # it changed in the meantime: its own event begins the next pass
+        view = self._sight.look(one, kept.memory, read)
+        view.revision = one.status.latest_revision if choice is None else choice.name
+        return await self._pass(one, kept, view, choice)
+
+    async def _choose(self, one: SidecarSet, kept: _Kept, read: Live | None) -> Choice:
+        """Return the revisions of the set, written as far as they were not."""
+        if read is not None:
+            return await self._history.choose(one, read.revisions, None)
+        notes = self.observer.notes(one)
+        last = kept.choice
+        # Taken back when it is not settled: the next pass looks again.
+        notes.revisions, kept.choice = False, None
+        kept.choice = await self._history.choose(one, self.observer.revisions(one), last)
+        return kept.choice
+
+    async def _pass(self, one: SidecarSet, kept: _Kept, view: View, choice: Choice | None) -> Result:
+        now, moment = self._clock.now(), self._clock.monotonic()
+        kept.memory.awaited.clear()
+        planned = plan(view, now, holds=kept.holds.waiting(moment), unsure=kept.holds.unsure(moment))
+        done = await apply(self._client, planned)
+        self._hold(kept, view, done)
+        self._report_all(one, kept, planned, done)
+        errors = [failure.error for failure in done.failures]
+        if choice is not None and not one.terminating:
+            errors += await self._history.truncate(one, choice, view.revisions_in_use())
+        failures = {uid: hold.error for uid, hold in kept.holds}
+        count = choice.chosen.collision_count if choice is not None else one.status.collision_count or 0
+        settled = settle(view, planned, collision_count=count, facts=Facts(failures=failures))
+        raising = bool(errors) and not kept.raised
+        waits = [kept.holds.next_due(self._clock.monotonic())]
+        waits.append(await self._write_status(one, settled, at_once=raising))
+        due = min((max(SOON, wait) for wait in waits if wait is not None), default=None)
+        kept.raised = raising
+        if raising:
+            raise errors[0]
+        for error in errors:
+            log.warning("a pod waits after an error", SidecarSet=str(one.key), error=str(error))
+        if planned.error:
+            return self._invalid(one, planned.error, due)
+        self._bad.pop(one.key, None)
+        return Done() if due is None else After(due)
+
+    def _hold(self, kept: _Kept, view: View, done: Applied) -> None:
+        """Let what failed in this pass wait, and forget what is no longer to be done."""
+        moment = self._clock.monotonic()
+        for failure in done.failures:
+            pod = failure.change.pod
+            kept.holds.failed(pod.uid, str(pod.key), failure.error, moment)
+            kept.keys[pod.uid] = pod.key
+        for change in done.stale:
+            kept.memory.awaited.add(change.pod.key)
+        if len(kept.holds):
+            well = {change.pod.uid for change in done.done}
+            kept.holds.keep(lambda uid: uid not in well and _pending(view, uid, kept.keys[uid]))
+        if kept.keys:
+            kept.keys = {uid: kept.keys[uid] for uid, _ in kept.holds}
+
+    async def _write_status(self, one: SidecarSet, settled: Settled, *, at_once: bool) -> float | None:
+        """Write the status when it changed and its time has come; return the seconds to wait when it has not."""
+        shown = wire(one.status)
+        status = shown if settled.status is None else wire(settled.status)
+        return await self._put_status(one, status, shown, urgent=settled.decisive or at_once)
+
+    # Reports and upkeep.
+
+    def _report_all(self, one: SidecarSet, kept: _Kept, planned: Plan, done: Applied) -> None:
+        for change in done.stale:
+            log.debug("a decision is stale, the next event decides again", SidecarSet=str(one.key), pod=change.pod.key)
+        # The number of pods in its text may change with each pass; a state is told once, when it begins (spec 8.2).
+        now = {(event.reason, one.hash): event for event in planned.events}
+        self._report(one, [event for state, event in now.items() if state not in kept.told])
+        kept.told.clear()
+        kept.told.update(now)
+        for pod, event in pod_events(done):
+            self._tell_of_pod(pod, event.type, event.reason, event.note)
+
+    def _tell_of_pod(self, pod: Pod, kind: str, reason: str, note: str) -> None:
+        self._recorder.event(pod, PODS, type=kind, reason=reason, action=action_of(reason), note=note)
+
+    def _forget(self, key: Key, uid: str) -> None:
+        super()._forget(key, uid)
+        self.observer.forget(key.name)
+
+    def _tables(self) -> tuple[Sized, ...]:
+        return (*super()._tables(), self.observer)
+
+
+def _pending(view: View, uid: str, key: Key) -> bool:
+    """Tell whether the pod *uid* is still there and still to be written to."""
+    slot = view.get(key)
+    return slot is not None and slot.pod.uid == uid and slot.has(_PENDING)
+
+
+def _told_before(one: SidecarSet) -> set[tuple[str, str]]:
+    """Return the states that a manager before this one reported, as far as the status shows it."""
+    reasons = {c.reason for c in one.status.conditions if c.type == PROGRESSING}
+    told = {Reason.POD_UNREADABLE: Reason.POD_UNREADABLE, Reason.IMMUTABLE_FIELD_CHANGED: NOT_UPGRADABLE_PODS}
+    if one.status.observed_generation != one.metadata.generation:
+        return set()
+    return {(told[reason], one.hash) for reason in reasons if reason in told}  # type: ignore[index]
