@@ -143,7 +143,7 @@ class SidecarWorld(World):
     def numbers(self, name: str = "mesh") -> tuple[int, int, int, int]:
         """Return how many pods are matched, updated, ready, and both."""
         status = self.scs_status(name)
-        return tuple(  # type: ignore[return-value]
+        return tuple(
             status.get(count, -1) for count in ("matchedPods", "updatedPods", "readyPods", "updatedReadyPods")
         )
 

@@ -19,7 +19,7 @@ What this does not do: it decides nothing; ``plan`` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,10 +33,8 @@ from kruise.apis.core import PODS, Node, Pod
 from kruise.controllers.broadcastjob.apply import Applied, apply
 from kruise.controllers.broadcastjob.node_events import TemplateCache, affected, same_for_pods
 from kruise.controllers.broadcastjob.plan import (
-    WARNING,
     Ending,
     Plan,
-    PlannedEvent,
     Results,
     Settled,
     has_failed,
@@ -49,16 +47,15 @@ from kruise.controllers.broadcastjob.reports import action_events, action_of
 from kruise.controllers.broadcastjob.status import wire
 from kruise.controllers.broadcastjob.view import View
 from kruise.controllers.common.holds import Holds
-from kruise.controllers.common.pace import StatusPace
 from kruise.controllers.common.reasons import Reason
+from kruise.controllers.common.reconciling import ObjectReconciler
 from kruise.runtime.cache.store import Change, Store
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock
-from kruise.runtime.controller import After, Done, Result, current
-from kruise.runtime.errors import NotFound, TerminalError
+from kruise.runtime.controller import After, Done, Result
 from kruise.runtime.log import get_logger
 from kruise.runtime.manager.recorder import EventSink
-from kruise.runtime.objects import Key, Object, Unreadable, controller_of
+from kruise.runtime.objects import Key, Unreadable, controller_of
 
 __all__ = ["BroadcastJobReconciler"]
 
@@ -81,7 +78,7 @@ class _Kept:
     """The last pass ended in the error of single nodes or pods."""
 
 
-class BroadcastJobReconciler:
+class BroadcastJobReconciler(ObjectReconciler[BroadcastJob, _Kept]):
     """Reconciles jobs by key. Call it with a key; it returns when to look again."""
 
     def __init__(
@@ -95,19 +92,20 @@ class BroadcastJobReconciler:
         clock: Clock,
         by_scheduler: bool = True,
     ) -> None:
-        self._client = client
-        self._recorder = recorder
+        super().__init__(
+            BROADCASTJOBS,
+            jobs,
+            client=client,
+            recorder=recorder,
+            clock=clock,
+            log=log,
+            noun="job",
+            action_of=action_of,
+        )
         self._jobs = jobs
         self._pods = pods
         self._nodes = nodes
-        self._clock = clock
         self._by_scheduler = by_scheduler
-        self._kept: dict[str, _Kept] = {}
-        self._uids: dict[Key, str] = {}
-        self._bad: dict[Key, str] = {}
-        self._pace = StatusPace()
-        self._refused: set[str] = set()
-        """The uids of jobs whose last status write did not succeed."""
         self._templates = TemplateCache()
         jobs.on_change(self._job_changed)
         pods.on_change(self._pod_changed)
@@ -151,25 +149,7 @@ class BroadcastJobReconciler:
 
     # One pass.
 
-    async def __call__(self, key: Key) -> Result:
-        """Bring the job *key* one step further."""
-        job = self._jobs.raw(key)
-        known = self._uids.get(key)
-        if known is not None and (job is None or job.uid != known):
-            self._forget(key, known)
-        if job is None:
-            self._bad.pop(key, None)
-            return Done()
-        if isinstance(job, Unreadable):
-            return self._refuse(job)
-        self._uids[key] = job.uid
-        context = current.get()
-        live = context is not None and context.live
-        if live:
-            found = await self._read_live(job)
-            if found is None:
-                return Done()
-            job = found
+    async def _reconcile(self, job: BroadcastJob, /, *, live: bool) -> Result:
         return await self._pass(job, await self._observe(job, live=live))
 
     async def _pass(self, job: BroadcastJob, kept: _Kept) -> Result:
@@ -199,14 +179,6 @@ class BroadcastJobReconciler:
             return self._invalid(job, planned.error, due)
         self._bad.pop(job.key, None)
         return Done() if due is None else After(due)
-
-    async def _read_live(self, job: BroadcastJob) -> BroadcastJob | None:
-        """Return the job as the server has it; None when it is gone or another one, which the cache will tell."""
-        try:
-            found = await self._client.live.get(BROADCASTJOBS, job.key)
-        except NotFound:
-            return None
-        return found if found.uid == job.uid else None
 
     async def _observe(self, job: BroadcastJob, *, live: bool) -> _Kept:
         """Return what is to be seen of *job* now."""
@@ -266,43 +238,15 @@ class BroadcastJobReconciler:
         """Write the status when it changed and its time has come; return the seconds to wait when it has not."""
         if settled.status is None:
             return None
-        body = wire(settled.status)
-        if body != wire(job.status):
-            urgent = settled.decisive or at_once or job.uid in self._refused
-            wait = self._pace.wait(job.uid, self._clock.monotonic(), decisive=urgent)
-            if wait > 0:
-                return wait
-            # Until it is written nothing waits: after a conflict, because the spec changed, or after another error.
-            self._refused.add(job.uid)
-            await self._client.patch_status(BROADCASTJOBS, job, body)
-        self._refused.discard(job.uid)
-        self._pace.settled(job.uid)
-        self._report(job, settled.events)
-        return None
+        urgent = settled.decisive or at_once
+        wait = await self._put_status(job, wire(settled.status), wire(job.status), urgent=urgent)
+        if wait is None:
+            self._report(job, settled.events)
+        return wait
 
     async def _delete_job(self, job: BroadcastJob) -> None:
         if not await self._client.delete(BROADCASTJOBS, job, disrupts=True, propagation="Background"):
             log.debug("job is gone before its time to live ended it", name=job.metadata.name)
-
-    # Bad input.
-
-    def _refuse(self, job: Unreadable) -> Result:
-        """Report a job that does not fit its type, once per problem."""
-        text = f"{job.path}: {job.problem}; correct the field"
-        if self._bad.get(job.key) != f"{job.uid} {text}":
-            self._bad[job.key] = f"{job.uid} {text}"
-            log.warning("job cannot be read", BroadcastJob=str(job.key), field=job.path, problem=job.problem)
-            self._report(job, [PlannedEvent(WARNING, Reason.INVALID_SPEC, text)])
-        return Done()
-
-    def _invalid(self, job: BroadcastJob, text: str, due: float | None) -> Result:
-        """End a pass over a job with a wrong field: counted and logged once per text; its timers go on."""
-        if self._bad.get(job.key) != f"{job.uid} {text}":
-            self._bad[job.key] = f"{job.uid} {text}"
-            if due is None:
-                raise TerminalError(f"{BROADCASTJOBS} {job.key}: {text}; correct the field", reason="InvalidSpec")
-            log.error("job has a wrong field", BroadcastJob=str(job.key), problem=text)
-        return Done() if due is None else After(due)
 
     # Reports and upkeep.
 
@@ -312,23 +256,8 @@ class BroadcastJobReconciler:
         kept.told.clear()
         kept.told.update((e.reason, e.note) for e in lasting)
 
-    def _report(self, job: Object, events: Iterable[PlannedEvent]) -> None:
-        for one in events:
-            self._recorder.event(
-                job, BROADCASTJOBS, type=one.type, reason=one.reason, action=action_of(one.reason), note=one.note
-            )
-
-    def _forget(self, key: Key, uid: str) -> None:
-        self._uids.pop(key, None)
-        self._bad.pop(key, None)
-        self._kept.pop(uid, None)
-        self._pace.settled(uid)
-        self._refused.discard(uid)
-
-    def kept(self) -> int:
-        """Return of how many jobs something is kept: never more than there are (G9)."""
-        tables = (self._kept, self._uids, self._pace, self._refused, self._bad, self._templates)
-        return max(len(table) for table in tables)
+    def _tables(self) -> tuple[Sized, ...]:
+        return (*super()._tables(), self._templates)
 
 
 def _told_before(job: BroadcastJob, view: View) -> set[tuple[str, str]]:

@@ -14,9 +14,14 @@ from kruise.runtime.client.client import Client
 from kruise.runtime.errors import NotFound
 from kruise.runtime.objects import Object, Resource
 
-__all__ = ["Owner"]
+__all__ = ["Owner", "may_adopt"]
 
 T = TypeVar("T", bound=Object)
+
+
+def may_adopt(owner: Object, live: Object | None) -> bool:
+    """Tell whether *live*, what a live read of *owner* found, is still the object that wants to adopt."""
+    return live is not None and live.uid == owner.uid and not live.terminating
 
 
 class Owner(Generic[T]):
@@ -34,7 +39,6 @@ class Owner(Generic[T]):
             try:
                 live = await self._client.live.get(self.resource, self.obj.key)
             except NotFound:
-                self._may = False
-            else:
-                self._may = live.uid == self.obj.uid and not live.terminating
+                live = None
+            self._may = may_adopt(self.obj, live)
         return self._may

@@ -29,7 +29,7 @@ from kruise.apis.selectors import NOTHING, Selector, convert
 from kruise.apis.statefulset import STATEFULSETS, StatefulSet
 from kruise.runtime.objects import Object, controller_of, owner_reference
 
-__all__ = ["Claiming", "adoption_patch", "decide", "may_adopt", "member_ordinal", "release_patch", "selector_of"]
+__all__ = ["Claiming", "adoption_patch", "decide", "member_ordinal", "release_patch", "selector_of"]
 
 
 class Claiming(enum.Enum):
@@ -71,11 +71,6 @@ def decide(sts: StatefulSet, selector: Selector, pod: Object) -> Claiming:
     if not belongs or pod.terminating or sts.terminating:
         return Claiming.IGNORE
     return Claiming.ADOPT
-
-
-def may_adopt(sts: StatefulSet, live: Object | None) -> bool:
-    """Tell whether *live*, what a live read of the set found, is still the set that wants to adopt."""
-    return live is not None and live.uid == sts.uid and not live.terminating
 
 
 def adoption_patch(sts: StatefulSet) -> dict[str, Any]:

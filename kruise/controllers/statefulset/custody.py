@@ -20,45 +20,26 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from kruise.apis.core import PODS, Pod
-from kruise.apis.statefulset import STATEFULSETS, StatefulSet
-from kruise.controllers.statefulset.claiming import adoption_patch, may_adopt, release_patch
+from kruise.apis.statefulset import StatefulSet
+from kruise.controllers.common.owner import Owner
+from kruise.controllers.statefulset.claiming import adoption_patch, release_patch
 from kruise.runtime.client.client import Client, PatchKind
 from kruise.runtime.errors import Conflict, Fenced, NotFound, RuntimeFault
 from kruise.runtime.objects import Unreadable
 
-__all__ = ["Owner", "take_and_release"]
+__all__ = ["take_and_release"]
 
 AT_ONCE: Final = 64
 
 
-class Owner:
-    """A set that may adopt, for the length of one pass."""
-
-    def __init__(self, client: Client, sts: StatefulSet) -> None:
-        self._client = client
-        self.sts: Final = sts
-        self._may: bool | None = None
-
-    async def may_adopt(self) -> bool:
-        """Tell whether the set, read live once, may adopt anything. Raises what the read raises."""
-        if self._may is None:
-            try:
-                live = await self._client.live.get(STATEFULSETS, self.sts.key)
-            except NotFound:
-                self._may = False
-            else:
-                self._may = may_adopt(self.sts, live)
-        return self._may
-
-
 async def take_and_release(
-    client: Client, owner: Owner, adopt: Iterable[Pod | Unreadable], release: Iterable[Pod | Unreadable]
+    client: Client, owner: Owner[StatefulSet], adopt: Iterable[Pod | Unreadable], release: Iterable[Pod | Unreadable]
 ) -> list[Exception]:
     """Adopt and release pods; return what failed. Raises what reading the set live raises."""
-    work: list[tuple[Pod | Unreadable, dict[str, Any]]] = [(pod, release_patch(owner.sts)) for pod in release]
+    work: list[tuple[Pod | Unreadable, dict[str, Any]]] = [(pod, release_patch(owner.obj)) for pod in release]
     adopted = list(adopt)
     if adopted and await owner.may_adopt():
-        work += [(pod, adoption_patch(owner.sts)) for pod in adopted]
+        work += [(pod, adoption_patch(owner.obj)) for pod in adopted]
     left = iter(work)
     errors: list[Exception] = []
 

@@ -22,7 +22,7 @@ What this does not do: it decides nothing; ``plan`` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sized
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -31,17 +31,18 @@ from kruise.apis.revisiondata import RevisionDataError
 from kruise.apis.selectors import Selector, SelectorError
 from kruise.apis.statefulset import STATEFULSETS, StatefulSet
 from kruise.controllers.common.holds import FIRST_DELAY, Holds
-from kruise.controllers.common.pace import StatusPace
-from kruise.controllers.common.reasons import NameConflictError, Reason
+from kruise.controllers.common.owner import Owner
+from kruise.controllers.common.reasons import NameConflictError
+from kruise.controllers.common.reconciling import ObjectReconciler
 from kruise.controllers.common.replacements import Replacement, Replacements
-from kruise.controllers.statefulset.actions import Chain, CreatePod, DeletePod, Failure, PlannedEvent, Why
+from kruise.controllers.statefulset.actions import Chain, CreatePod, DeletePod, Failure, Why
 from kruise.controllers.statefulset.apply import Applied, apply
 from kruise.controllers.statefulset.claiming import selector_of
-from kruise.controllers.statefulset.custody import Owner, take_and_release
+from kruise.controllers.statefulset.custody import take_and_release
 from kruise.controllers.statefulset.history import Choice, History
 from kruise.controllers.statefulset.observe import Observer, Stores
 from kruise.controllers.statefulset.plan import Plan, Settled, plan, settle
-from kruise.controllers.statefulset.reports import WARNING, action_events, action_of
+from kruise.controllers.statefulset.reports import action_events, action_of
 from kruise.controllers.statefulset.serverversion import ServerVersion
 from kruise.controllers.statefulset.settings import DEFAULT_SETTINGS, Settings
 from kruise.controllers.statefulset.sight import CHECK_EVERY, Live, Look, Memory, Sight
@@ -49,12 +50,12 @@ from kruise.controllers.statefulset.status import wire
 from kruise.controllers.statefulset.view import View
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock
-from kruise.runtime.controller import After, Done, Result, current
-from kruise.runtime.errors import NotFound, RuntimeFault, TerminalError
+from kruise.runtime.controller import After, Done, Result
+from kruise.runtime.errors import RuntimeFault
 from kruise.runtime.log import get_logger
 from kruise.runtime.manager.recorder import EventSink
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.objects import Key, Object, Unreadable
+from kruise.runtime.objects import Key
 
 __all__ = ["StatefulSetReconciler"]
 
@@ -85,7 +86,7 @@ class _Kept:
     generation: int = 0
 
 
-class StatefulSetReconciler:
+class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
     """Reconciles sets by key. Call it with a key; it returns when to look again."""
 
     def __init__(
@@ -101,42 +102,24 @@ class StatefulSetReconciler:
         check_every: float = CHECK_EVERY,
     ) -> None:
         """*settings* have the gates; the version of the API server is asked for when one of them needs it."""
-        self._client = client
-        self._recorder = recorder
-        self._sets = stores.sets
-        self._clock = clock
+        super().__init__(
+            STATEFULSETS,
+            stores.sets,
+            client=client,
+            recorder=recorder,
+            clock=clock,
+            log=log,
+            noun="set",
+            action_of=action_of,
+        )
         self._settings = settings
         self._version = ServerVersion(client.live, clock)
         self._history = History(client)
         self.observer: Final = Observer(stores)
         differences = metrics.view_differences.labels(controller)
         self._sight = Sight(client, self.observer, clock=clock, differences=differences, check_every=check_every)
-        self._kept: dict[str, _Kept] = {}
-        self._uids: dict[Key, str] = {}
-        self._bad: dict[Key, str] = {}
-        self._pace = StatusPace()
-        self._refused: set[str] = set()
-        """The uids of sets whose last status write did not succeed."""
 
-    async def __call__(self, key: Key) -> Result:
-        """Bring the set *key* one step further."""
-        sts = self._sets.raw(key)
-        known = self._uids.get(key)
-        if known is not None and (sts is None or sts.uid != known):
-            self._forget(key, known)
-        if sts is None:
-            self._bad.pop(key, None)
-            return Done()
-        if isinstance(sts, Unreadable):
-            return self._refuse(sts)
-        self._uids[key] = sts.uid
-        context = current.get()
-        live = context is not None and context.live
-        if live:
-            found = await self._read_set(sts)
-            if found is None:
-                return Done()
-            sts = found
+    async def _reconcile(self, sts: StatefulSet, /, *, live: bool) -> Result:
         try:
             return await self._observe(sts, selector_of(sts), live=live)
         except (SelectorError, RevisionDataError) as error:
@@ -155,9 +138,9 @@ class StatefulSetReconciler:
         settings = await self._settings_now()
         classes = settings.auto_resize_claims
         read = await self._sight.read_live(sts, selector, classes=classes) if live else None
-        owner = Owner(self._client, sts)
+        owner = Owner(self._client, STATEFULSETS, sts)
         choice = await self._choose(owner, selector, kept, read)
-        if read is None and self._sets.raw(sts.key) is not sts:
+        if read is None and self._store.raw(sts.key) is not sts:
             return Done()  # it changed while revisions were written: its own event begins the next pass
         look = self._sight.look(sts, selector, kept.memory, choice.chosen, settings, read)
         if look.adopt or look.release:
@@ -173,33 +156,25 @@ class StatefulSetReconciler:
             return settings
         return replace(settings, inplace=replace(settings.inplace, server_version=await self._version.get()))
 
-    async def _choose(self, owner: Owner, selector: Selector, kept: _Kept, read: Live | None) -> Choice:
+    async def _choose(self, owner: Owner[StatefulSet], selector: Selector, kept: _Kept, read: Live | None) -> Choice:
         """Return the revisions of the set, written as far as they were not."""
         if read is not None:
             return await self._history.choose(owner, selector, read.revisions, None)
-        notes = self.observer.notes(owner.sts)
+        notes = self.observer.notes(owner.obj)
         last = kept.choice
-        revisions = self.observer.revisions(owner.sts) if notes.revisions or last is None else last.listed
+        revisions = self.observer.revisions(owner.obj) if notes.revisions or last is None else last.listed
         # Taken back when it is not settled: the next pass looks again.
         notes.revisions, kept.choice = False, None
         kept.choice = await self._history.choose(owner, selector, revisions, last)
         return kept.choice
 
-    async def _change_hands(self, sts: StatefulSet, owner: Owner, look: Look) -> Result:
+    async def _change_hands(self, sts: StatefulSet, owner: Owner[StatefulSet], look: Look) -> Result:
         # Until the cache shows what came of it they are looked at again.
         self.observer.notes(sts).pods.update(pod.key for pod in (*look.adopt, *look.release))
         errors = await take_and_release(self._client, owner, look.adopt, look.release)
         if errors:
             raise errors[0]
         return Done()
-
-    async def _read_set(self, sts: StatefulSet) -> StatefulSet | None:
-        """Return the set as the server has it; None when it is gone or another one, which the cache will tell."""
-        try:
-            found = await self._client.live.get(STATEFULSETS, sts.key)
-        except NotFound:
-            return None
-        return found if found.uid == sts.uid else None
 
     # One pass.
 
@@ -262,45 +237,11 @@ class StatefulSetReconciler:
         """Write the status when it changed and its time has come; return the seconds to wait when it has not."""
         if settled.status is None:
             return None
-        body = wire(settled.status)
-        if body != wire(sts.status):
-            urgent = settled.decisive or at_once or sts.uid in self._refused
-            wait = self._pace.wait(sts.uid, self._clock.monotonic(), decisive=urgent)
-            if wait > 0:
-                return wait
-            # Until it is written nothing waits: after a conflict, because the spec changed, or after another error.
-            self._refused.add(sts.uid)
-            await self._client.patch_status(STATEFULSETS, sts, body)
-        self._refused.discard(sts.uid)
-        self._pace.settled(sts.uid)
-        self._report(sts, settled.events)
-        return None
-
-    # Bad input.
-
-    def _refuse(self, sts: Unreadable) -> Result:
-        """Report a set that does not fit its type, once per problem."""
-        text = f"{sts.path}: {sts.problem}; correct the field"
-        if self._tell_bad(sts, text):
-            self._bad[sts.key] = f"{sts.uid} {text}"
-            log.warning("set cannot be read", StatefulSet=str(sts.key), field=sts.path, problem=sts.problem)
-        return Done()
-
-    def _tell_bad(self, sts: Object, text: str) -> bool:
-        """Report a problem for which there is no plan, once; tell whether it is a new one."""
-        new = self._bad.get(sts.key) != f"{sts.uid} {text}"
-        if new:
-            self._report(sts, [PlannedEvent(WARNING, Reason.INVALID_SPEC, text)])
-        return new
-
-    def _invalid(self, sts: StatefulSet, text: str, due: float | None) -> Result:
-        """End a pass over a set with a wrong field: counted and logged once per text; its timers go on."""
-        if self._bad.get(sts.key) != f"{sts.uid} {text}":
-            self._bad[sts.key] = f"{sts.uid} {text}"
-            if due is None:
-                raise TerminalError(f"{STATEFULSETS} {sts.key}: {text}; correct the field", reason="InvalidSpec")
-            log.error("set has a wrong field", StatefulSet=str(sts.key), problem=text)
-        return Done() if due is None else After(due)
+        urgent = settled.decisive or at_once
+        wait = await self._put_status(sts, wire(settled.status), wire(sts.status), urgent=urgent)
+        if wait is None:
+            self._report(sts, settled.events)
+        return wait
 
     # Reports and upkeep.
 
@@ -309,24 +250,12 @@ class StatefulSetReconciler:
         kept.told.clear()
         kept.told.update((e.reason, e.note) for e in planned.events)
 
-    def _report(self, sts: Object, events: Iterable[PlannedEvent]) -> None:
-        for one in events:
-            self._recorder.event(
-                sts, STATEFULSETS, type=one.type, reason=one.reason, action=action_of(one.reason), note=one.note
-            )
-
     def _forget(self, key: Key, uid: str) -> None:
-        self._uids.pop(key, None)
-        self._bad.pop(key, None)
-        self._kept.pop(uid, None)
-        self._pace.settled(uid)
-        self._refused.discard(uid)
+        super()._forget(key, uid)
         self.observer.forget(key, uid)
 
-    def kept(self) -> int:
-        """Return of how many sets something is kept: never more than there are (G9)."""
-        tables = (self._kept, self._uids, self._pace, self._refused, self._bad, self.observer)
-        return max(len(table) for table in tables)
+    def _tables(self) -> tuple[Sized, ...]:
+        return (*super()._tables(), self.observer)
 
 
 class PodFailsError(RuntimeFault):

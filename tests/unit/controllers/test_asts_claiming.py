@@ -9,11 +9,11 @@ import pytest
 
 from kruise.apis.core import PODS, Pod
 from kruise.apis.selectors import SelectorError
+from kruise.controllers.common.owner import may_adopt
 from kruise.controllers.statefulset.claiming import (
     Claiming,
     adoption_patch,
     decide,
-    may_adopt,
     release_patch,
     selector_of,
 )

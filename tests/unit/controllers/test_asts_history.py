@@ -11,10 +11,11 @@ import pytest
 
 from kruise.apis.core import REVISIONS, ControllerRevision
 from kruise.apis.statefulset import STATEFULSETS, StatefulSet
+from kruise.controllers.common.owner import Owner
+from kruise.controllers.common.revisionhistory import RevisionBlockedError
 from kruise.controllers.common.revisions import candidate
 from kruise.controllers.statefulset.claiming import selector_of
-from kruise.controllers.statefulset.custody import Owner
-from kruise.controllers.statefulset.history import Choice, History, RevisionBlockedError
+from kruise.controllers.statefulset.history import Choice, History
 from kruise.runtime.client.client import Client, Write
 from kruise.runtime.client.guard import WriteGuard
 from kruise.runtime.client.rest import Rest
@@ -60,7 +61,7 @@ class World:
 
     async def choose(self, last: Choice | None = None) -> Choice:
         sts = await self.the_set()
-        owner = Owner(self.client, sts)
+        owner = Owner(self.client, STATEFULSETS, sts)
         return await self.history.choose(owner, selector_of(sts), await self.listed(), last)
 
     def make(self, body: dict[str, Any]) -> None:
@@ -206,7 +207,7 @@ def test_g1_a_set_that_is_not_there_any_more_adopts_nothing() -> None:
         world.make(body)
         listed = await world.listed()
         world.server.delete(STATEFULSETS, "web", "ns", actor="user")
-        owner = Owner(world.client, sts)
+        owner = Owner(world.client, STATEFULSETS, sts)
         with pytest.raises(RevisionBlockedError, match="adopts nothing"):
             await world.history.choose(owner, selector_of(sts), listed, None)
         assert world.writes() == []
