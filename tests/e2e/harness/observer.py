@@ -36,11 +36,14 @@ PATHS: Final = {
     "persistentvolumeclaims": "/api/v1/persistentvolumeclaims",
     "broadcastjobs.apps.kruise.io": "/apis/apps.kruise.io/v1beta1/broadcastjobs",
     "statefulsets.apps.kruise.io": "/apis/apps.kruise.io/v1beta1/statefulsets",
+    "sidecarsets.apps.kruise.io": "/apis/apps.kruise.io/v1beta1/sidecarsets",
     "controllerrevisions.apps": "/apis/apps/v1/controllerrevisions",
+    "namespaces": "/api/v1/namespaces",
     "leases.coordination.k8s.io": "/apis/coordination.k8s.io/v1/namespaces/kruise-system/leases",
 }
 JOBS: Final = "broadcastjobs.apps.kruise.io"
 SETS: Final = "statefulsets.apps.kruise.io"
+SIDECARSETS: Final = "sidecarsets.apps.kruise.io"
 LEASES: Final = "leases.coordination.k8s.io"
 _QUIET: Final = 5.0
 """Seconds without a byte after which the thread looks whether it should end."""
@@ -128,14 +131,22 @@ class Observer:
         """Return a StatefulSet of ours."""
         return self.get(SETS, namespace, name)
 
-    def set_pods(self, name: str, namespace: str = "default") -> list[Body]:
-        """Return the present pods whose label says that they are a set's, by ordinal."""
+    def sidecarset(self, name: str) -> Body | None:
+        """Return a SidecarSet."""
+        return self.get(SIDECARSETS, "", name)
+
+    def pods_of(self, app: str, namespace: str = "default") -> list[Body]:
+        """Return the present pods with a label ``app``, whoever made them, by name."""
         mine = [
             pod
             for pod in self.all("pods")
-            if pod["metadata"]["namespace"] == namespace and (pod["metadata"].get("labels") or {}).get("app") == name
+            if pod["metadata"]["namespace"] == namespace and (pod["metadata"].get("labels") or {}).get("app") == app
         ]
-        return sorted(mine, key=lambda pod: int(pod["metadata"]["name"].rpartition("-")[2]))
+        return sorted(mine, key=lambda pod: str(pod["metadata"]["name"]))
+
+    def set_pods(self, name: str, namespace: str = "default") -> list[Body]:
+        """Return the present pods whose label says that they are a set's, by ordinal."""
+        return sorted(self.pods_of(name, namespace), key=lambda pod: int(pod["metadata"]["name"].rpartition("-")[2]))
 
     def until(self, condition: Callable[[], Any], timeout: float, what: str = "") -> Any:
         """Wait until *condition* is truthy, looked at after each event; return its value. Fails the test after that."""

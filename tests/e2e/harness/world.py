@@ -27,7 +27,30 @@ ACTOR: Final = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 MERGE: Final = "application/merge-patch+json"
 JOBS_PATH: Final = "/apis/apps.kruise.io/v1beta1/namespaces/{}/broadcastjobs"
 SETS_PATH: Final = "/apis/apps.kruise.io/v1beta1/namespaces/{}/statefulsets"
+SIDECARSETS_PATH: Final = "/apis/apps.kruise.io/v1beta1/sidecarsets"
 JSON: Final = "application/json-patch+json"
+PLURALS: Final = {
+    "Pod": "pods",
+    "Deployment": "deployments",
+    "StatefulSet": "statefulsets",
+    "DaemonSet": "daemonsets",
+    "Job": "jobs",
+    "BroadcastJob": "broadcastjobs",
+}
+OTHERS: Final = (
+    "/apis/apps/v1/deployments",
+    "/apis/apps/v1/statefulsets",
+    "/apis/apps/v1/daemonsets",
+    "/apis/batch/v1/jobs",
+)
+"""Workloads of Kubernetes that make pods."""
+
+
+def collection(body: Body) -> str:
+    """Return where objects like *body* are created."""
+    api, plural = body["apiVersion"], PLURALS[body["kind"]]
+    root = "/api" if "/" not in api else "/apis"
+    return f"{root}/{api}/namespaces/{body['metadata'].get('namespace', 'default')}/{plural}"
 
 
 def until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
@@ -114,6 +137,30 @@ class World:
         """Delete a set."""
         self.call("DELETE", f"{SETS_PATH.format(namespace)}/{name}")
 
+    def create_sidecarset(self, body: Body) -> Body:
+        """Create a SidecarSet, under the version that it names."""
+        return self.call("POST", f"/apis/{body['apiVersion']}/sidecarsets", body)
+
+    def sidecarset(self, name: str) -> Body:
+        """Return a SidecarSet."""
+        return self.call("GET", f"{SIDECARSETS_PATH}/{name}")
+
+    def patch_sidecarset(self, name: str, patch: Body | list[Body]) -> Body:
+        """Merge *patch* into a SidecarSet; a list is a JSON patch."""
+        kind = JSON if isinstance(patch, list) else MERGE
+        return self.call("PATCH", f"{SIDECARSETS_PATH}/{name}", patch, content_type=kind)
+
+    def start_workload(self, body: Body) -> Body:
+        """Create a pod, or anything that makes pods."""
+        return self.call("POST", collection(body), body)
+
+    def namespace(self, name: str, labels: dict[str, str] | None = None) -> None:
+        """Make sure of a namespace with *labels*. It stays: to delete one takes longer than most tests."""
+        meta = {"name": name, "labels": labels or {}}
+        code, _ = self.cluster.api.ask("POST", "/api/v1/namespaces", {"metadata": meta})
+        if code == 409:
+            self.call("PATCH", f"/api/v1/namespaces/{name}", {"metadata": meta}, content_type=MERGE)
+
     def storage_class(self, name: str = "simulated") -> None:
         """Make sure of a default class whose claims the simulated provisioner binds and expands."""
         meta = {"name": name, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
@@ -188,8 +235,16 @@ class World:
     # Upkeep.
 
     def clean(self) -> None:
-        """Put the cluster back: no jobs, no sets, no claims, no pods, no rules, no cordons, no settings of nodes."""
+        """Put the cluster back: no workloads, no sets, no claims, no pods, no rules, no cordons, no node's settings."""
         self.control("PUT", "/rules", [])
+        for one in self.call("GET", SIDECARSETS_PATH)["items"]:
+            self.call("DELETE", f"{SIDECARSETS_PATH}/{one['metadata']['name']}")
+        for path in OTHERS:
+            for one in self.call("GET", path)["items"]:
+                base, plural = path.rsplit("/", 1)
+                meta = one["metadata"]
+                background = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+                self.call("DELETE", f"{base}/namespaces/{meta['namespace']}/{plural}/{meta['name']}", background)
         for job in self.call("GET", "/apis/apps.kruise.io/v1beta1/broadcastjobs")["items"]:
             self.delete_job(job["metadata"]["name"], job["metadata"]["namespace"])
         for one in self.call("GET", "/apis/apps.kruise.io/v1beta1/statefulsets")["items"]:
