@@ -85,6 +85,15 @@ def build(
         if kind not in KINDS:
             log.warning("a kind that this manager does not reconcile is enabled", kind=kind)
     enabled = options.custom_resource_enable or KINDS
+    if SIDECARSETS.kind in enabled:  # the first one: it adds its own namespace to the revisions that are watched
+        setup_sidecarset(
+            manager,
+            workers=options.sidecarset_workers,
+            limiter=_queue_limiter(options, rng),
+            gauges=options.object_metrics,
+            resync=options.sync_period,
+            namespace=options.pod_namespace,
+        )
     if STATEFULSETS.kind in enabled:
         setup_statefulset(
             manager,
@@ -102,15 +111,6 @@ def build(
             limiter=_queue_limiter(options, rng),
             gauges=options.object_metrics,
             resync=options.sync_period,
-        )
-    if SIDECARSETS.kind in enabled:
-        setup_sidecarset(
-            manager,
-            workers=options.sidecarset_workers,
-            limiter=_queue_limiter(options, rng),
-            gauges=options.object_metrics,
-            resync=options.sync_period,
-            namespace=options.pod_namespace,
         )
     return manager
 

@@ -46,9 +46,11 @@ def setup(
     """Build the controller and add it to *manager*.
 
     *gauges* is the flag ``--object-metrics``: basic, full or none; *resync* re-checks every set each so many seconds;
-    *namespace* is that of the manager, where revisions are kept and where no pod gets sidecars.
+    *namespace* is that of the manager, where revisions are kept and where no pod gets sidecars. A manager with several
+    controllers sets this one up first: where only some namespaces are watched, its revisions are in one more.
     """
     cache = manager.cache
+    cache.include(REVISIONS, namespace)
     sets = cache.watch(SIDECARSETS).store
     stores = Stores(
         sets=sets,

@@ -113,7 +113,7 @@ class Sight:
         else:
             memory.view.set_set(one)
             memory.view.set_canaries(self._observer.canaries(one.metadata.name))
-        self._tell(memory.view, notes)
+        self._tell(memory, memory.view, notes)
         if self._clock.monotonic() - memory.checked >= self._check_every:
             self._check(one, memory)
         return memory.view
@@ -123,9 +123,17 @@ class Sight:
         if memory.view is None or memory.notes is None or not memory.notes.complete:
             return True
         awaited = not memory.awaited.isdisjoint(memory.notes.pods)
-        return self._tell(memory.view, memory.notes) or awaited
+        return self._tell(memory, memory.view, memory.notes) or awaited
 
-    def _tell(self, view: View, notes: Notes) -> bool:
+    def _tell(self, memory: Memory, view: View, notes: Notes) -> bool:
+        try:
+            return self._told(view, notes)
+        except Exception:
+            # A view that broke off halfway says nothing true any more: the next pass begins with none.
+            memory.view, notes.complete = None, False
+            raise
+
+    def _told(self, view: View, notes: Notes) -> bool:
         changed = False
         observer = self._observer
         if notes.namespaces:

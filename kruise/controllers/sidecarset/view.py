@@ -34,6 +34,8 @@ _LISTED: Final = (
     m.UNREADABLE, m.BUSY, m.STARTED, m.IMMUTABLE, m.FLIP, m.REPAIR, m.MARK_NO, m.MARK_YES, m.MISSED, m.LACKING,
 )  # fmt: skip
 """The marks whose pods a plan or a status names."""
+_TOLD: Final = m.BUSY | m.STARTED
+"""The marks of pods of which a status tells what they wait for: any news may change that."""
 
 Place = tuple[Rank, Key]
 T = TypeVar("T")
@@ -212,7 +214,7 @@ class View:
         self._leave(slot)
         slot.pod = pod
         self._enter(slot)
-        if before != (slot.marks, slot.rank, slot.revision, pod.metadata.uid):
+        if before != (slot.marks, slot.rank, slot.revision, pod.metadata.uid) or slot.has(_TOLD):
             return True
         chosen = self.frame.set.spec.update_strategy.selector is not None
         return relabelled and slot.has(m.MATCHED) and (chosen or bool(self._scatter_keys))

@@ -76,6 +76,7 @@ class Cache:
         self._clock = clock
         self._metrics = metrics
         self._informers: dict[_Id, Informer[Any]] = {}
+        self._included: dict[Resource[Any], tuple[str, ...]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._lists = ListDetector.from_environment(environ)
         self._mutations = MutationDetector(clock) if MutationDetector.wanted(environ) else None
@@ -133,6 +134,18 @@ class Cache:
             self._start(ident, informer, self._tasks)
         return informer
 
+    def include(self, resource: Resource[Any], namespace: str) -> None:
+        """Let *resource* be cached in *namespace* too where the cache has some namespaces only.
+
+        For what a program keeps in its own one. Raises ConfigError when *resource* is declared without it already.
+        """
+        have = self._included.get(resource, ())
+        if not self.namespaces or namespace in (*self.namespaces, *have):
+            return
+        if any(known == resource for known, _ in self._informers):
+            raise ConfigError(f"{resource} is declared already: include the namespace {namespace} before that")
+        self._included[resource] = (*have, namespace)
+
     def watch_metadata(self, resource: Resource[Any], *, label_selector: str = "") -> Informer[Any]:
         """Declare *resource* for a watch that only maps objects to their owners, and return its informer (CAC4).
 
@@ -162,6 +175,7 @@ class Cache:
     ) -> tuple[Scope, ...]:
         if not scopes:
             names = self.namespaces if resource.namespaced and self.namespaces else ("",)
+            names += self._included.get(resource, ())
             return tuple(Scope(name, label_selector, field_selector, transform) for name in names)
         names = tuple(scope.namespace for scope in scopes)
         if label_selector or field_selector or transform is not None:

@@ -136,6 +136,33 @@ def test_cac2_scopes_that_make_no_sense_are_refused(resource: Any, scopes: Any, 
     bench(main)
 
 
+def test_cac3_what_a_program_keeps_in_its_own_namespace_is_watched_there_too() -> None:
+    async def main(b: Bench) -> None:
+        for ns in ("one", "own", "other"):
+            b.servers.pods.put("web", ns)
+        b.cache.include(PODS, "own")
+        b.cache.include(PODS, "own")
+        b.cache.include(PODS, "one")
+        b.cache.watch(PODS)
+        b.cache.include(PODS, "own")
+        with pytest.raises(ConfigError, match="include the namespace other before"):
+            b.cache.include(PODS, "other")
+        async with running(b.cache):
+            await b.cache.wait_synced()
+            assert sorted(str(p.key) for p in b.cache.list(PODS)) == ["one/web", "own/web"]
+
+    bench(main, namespaces=("one",))
+
+
+def test_cac3_who_watches_all_namespaces_includes_none() -> None:
+    async def main(b: Bench) -> None:
+        b.cache.watch(PODS)
+        b.cache.include(PODS, "own")
+        assert [scope.namespace for scope in b.cache.informer(PODS).scopes] == [""]
+
+    bench(main)
+
+
 def test_cac3_one_reflector_per_namespace_and_one_store_while_cluster_types_stay_whole() -> None:
     async def main(b: Bench) -> None:
         for ns in ("one", "two", "three"):
