@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from hack.cluster import AuditLog
+from hack.cluster import AuditLog, Cluster
 from tests.e2e.harness import checks
+from tests.e2e.harness.definitions import define, without_definitions
 from tests.e2e.harness.manager import ManagerProcess
 from tests.e2e.harness.observer import Observer
 from tests.e2e.harness.report import REPORT
@@ -51,6 +52,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server without any definition of ours, and with nothing that runs pods."""
+    with without_definitions(tmp_path_factory.mktemp("bare")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def server(bare: Cluster, request: pytest.FixtureRequest) -> Cluster:
+    """The same with our definitions, all versions served. A module says by which SHORT name it asks for them."""
+    return define(bare, request.module.SHORT)
 
 
 @dataclass(slots=True)

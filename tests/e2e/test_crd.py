@@ -8,17 +8,17 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hack import crds, install, kustomize, rbac
-from hack.cluster import Cluster, ClusterError, Options, binaries
+from hack.cluster import Cluster
 from hack.install_check import breaches
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.broadcastjob_schema import BROADCASTJOB
+from tests.unit.hack.changing import ABSENT, Change, changed
 
 pytestmark = pytest.mark.real
 
@@ -27,31 +27,7 @@ NAME = "broadcastjobs.apps.kruise.io"
 CRD = crds.render(BROADCASTJOBS, BROADCASTJOB)
 SCHEMA = CRD["spec"]["versions"][1]["schema"]["openAPIV3Schema"]
 DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAME}"
-ABSENT = object()
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """An API server without any definition of ours."""
-    try:
-        found = binaries.find()
-    except ClusterError as error:
-        pytest.skip(f"no control plane: {error}")
-    if found is None:
-        pytest.skip("no control plane: build it with `python -m hack.cluster build`, or set KUBEBUILDER_ASSETS")
-    options = Options(without=("kube-controller-manager", "kube-scheduler"), audit=False)
-    with Cluster(tmp_path_factory.mktemp("crd"), options=options, crds=None) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def server(empty: Cluster) -> Cluster:
-    """The API server with our definition, which it took without a warning."""
-    done = empty.kubectl("apply", "-f", str(ROOT / "config/crd/bases"))
-    assert done.stderr == ""
-    # Discovery follows the definition after a moment.
-    empty._until("discovery", lambda: empty.kubectl("explain", "bcj", check=False).returncode == 0, 30.0)
-    return empty
+SHORT = "bcj"
 
 
 def collection(version: str = "v1beta1") -> str:
@@ -74,19 +50,9 @@ BASE: dict[str, Any] = {
 POD = "spec.template.spec."
 
 
-def job(*changes: tuple[str, Any]) -> dict[str, Any]:
+def job(*changes: Change) -> dict[str, Any]:
     """Return a good job with other values at some paths."""
-    made = copy.deepcopy(BASE)
-    for path, value in changes:
-        *way, last = path.split(".")
-        place = made
-        for part in way:
-            place = place.setdefault(part, {})
-        if value is ABSENT:
-            place.pop(last, None)
-        else:
-            place[last] = value
-    return made
+    return changed(BASE, changes)
 
 
 def test_the_definition_is_established_and_structural(server: Cluster) -> None:
@@ -106,7 +72,7 @@ def test_every_definition_of_a_field_is_explained(server: Cluster) -> None:
     assert "rounded up" in server.kubectl("explain", "bcj.spec.parallelism").stdout
 
 
-GOOD = {
+GOOD: dict[str, list[Change]] = {
     "the least": [],
     "numbers": [("spec.parallelism", 0)],
     "no limit": [("spec.parallelism", 2147483647)],

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-ABSENT = object()
+from tests.unit.hack.changing import ABSENT, Change, changed
 
 BASE: dict[str, Any] = {
     "kind": "SidecarSet",
@@ -17,22 +16,11 @@ BASE: dict[str, Any] = {
 }
 STRATEGY = "spec.updateStrategy."
 PRIORITY = STRATEGY + "priorityStrategy."
-Change = tuple[str, Any]
 
 
 def a_set(*changes: Change) -> dict[str, Any]:
     """Return a good set of one container with other values at some paths."""
-    made = copy.deepcopy(BASE)
-    for path, value in changes:
-        *way, last = path.split(".")
-        place = made
-        for part in way:
-            place = place.setdefault(part, {})
-        if value is ABSENT:
-            place.pop(last, None)
-        else:
-            place[last] = copy.deepcopy(value)
-    return made
+    return changed(BASE, changes)
 
 
 def sidecar(**changed: Any) -> Change:
@@ -297,3 +285,5 @@ FREE: dict[str, Change] = {
     "the strategy": ("spec.updateStrategy", {"type": "NotUpdate"}),
 }
 """Changes of the same set that are allowed."""
+STATUSES: list[dict[str, Any]] = [{}, {"matchedPods": 1}, {"conditions": []}]
+"""Statuses that a server takes, however little they say."""

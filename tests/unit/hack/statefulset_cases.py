@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-ABSENT = object()
+from tests.unit.hack.changing import ABSENT, Change, changed
 
 BASE: dict[str, Any] = {
     "kind": "StatefulSet",
@@ -23,29 +22,20 @@ POD = "spec.template.spec."
 ROLLING = "spec.updateStrategy.rollingUpdate."
 PRIORITY = ROLLING + "unorderedUpdate.priorityStrategy."
 ORDERED = ("spec.podManagementPolicy", "OrderedReady")
-Change = tuple[str, Any]
 
 
 def a_set(*changes: Change) -> dict[str, Any]:
     """Return a good set of Parallel pods with other values at some paths."""
-    made = copy.deepcopy(BASE)
-    for path, value in changes:
-        *way, last = path.split(".")
-        place = made
-        for part in way:
-            place = place.setdefault(part, {})
-        if value is ABSENT:
-            place.pop(last, None)
-        else:
-            place[last] = copy.deepcopy(value)
-    return made
+    return changed(BASE, changes)
 
 
 V1BETA1_ONLY = ("reserveOrdinals", "lifecycle", "scaleStrategy", "RetentionPolicy", "ordinals", "volumeClaimUpdate")
 
 
-def needs_v1beta1(changes: list[Change]) -> bool:
-    return any(word in path for path, _ in changes for word in V1BETA1_ONLY)
+def needs(changes: list[Change]) -> list[str]:
+    """The versions that have the fields of *changes*."""
+    only = any(word in path for path, _ in changes for word in V1BETA1_ONLY)
+    return ["v1beta1"] if only else ["v1beta1", "v1alpha1"]
 
 
 SELECTED = {"spec.template.metadata.labels": {"app": "web", "tier": "a"}}
@@ -280,17 +270,19 @@ for _path in (ROLLING + "maxUnavailable", "spec.scaleStrategy.maxUnavailable"):
         f"{_short} percent, one by one": ([ORDERED, (_path, "1%")], _path, _PARALLEL),
     }
 
-FIXED: dict[str, tuple[Change, str]] = {
+_IMMUTABLE = "field is immutable"
+FIXED: dict[str, tuple[Change, str, str]] = {
     "selector": (
         ("spec.selector", {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}),
         "spec.selector",
+        _IMMUTABLE,
     ),
-    "service": (("spec.serviceName", "other"), "spec.serviceName"),
-    "no service": (("spec.serviceName", ABSENT), "spec.serviceName"),
-    "policy": (ORDERED, "spec.podManagementPolicy"),
-    "no policy": (("spec.podManagementPolicy", ABSENT), "spec.podManagementPolicy"),
+    "service": (("spec.serviceName", "other"), "spec.serviceName", _IMMUTABLE),
+    "no service": (("spec.serviceName", ABSENT), "spec.serviceName", _IMMUTABLE),
+    "policy": (ORDERED, "spec.podManagementPolicy", _IMMUTABLE),
+    "no policy": (("spec.podManagementPolicy", ABSENT), "spec.podManagementPolicy", _IMMUTABLE),
 }
-"""Changes of :data:`BASE` with the service ``svc`` that are refused as immutable, and the field that is blamed."""
+"""Changes of :data:`BASE` with the service ``svc`` that are refused, the field that is blamed, and what is said."""
 FREE: dict[str, Change] = {
     "an empty part of the selector": ("spec.selector", {"matchLabels": {"app": "web"}, "matchExpressions": []}),
     "replicas": ("spec.replicas", 7),
@@ -303,3 +295,5 @@ FREE: dict[str, Change] = {
     "retention": ("spec.persistentVolumeClaimRetentionPolicy", {"whenDeleted": "Delete"}),
 }
 """Changes of the same set that are allowed."""
+STATUSES: list[dict[str, Any]] = [{}, {"replicas": 1}, {"volumeClaims": [{}], "conditions": []}]
+"""Statuses that a server takes, however little they say."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,23 +15,13 @@ from hack import crds
 from kruise.apis.broadcastjob import BROADCASTJOBS, BroadcastJobSpec, BroadcastJobStatus
 from kruise.apis.broadcastjob_schema import BROADCASTJOB
 from kruise.apis.schema import Doc
+from tests.unit.hack.definitions import nodes
 
 CRD = crds.render(BROADCASTJOBS, BROADCASTJOB)
 VERSIONS = {one["name"]: one for one in CRD["spec"]["versions"]}
 SCHEMA = VERSIONS["v1beta1"]["schema"]["openAPIV3Schema"]
 SPEC = SCHEMA["properties"]["spec"]["properties"]
 STATUS = SCHEMA["properties"]["status"]
-
-
-def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every node of a schema that stands for a value, with its path."""
-    yield path, schema
-    for name, one in schema.get("properties", {}).items():
-        yield from nodes(one, f"{path}.{name}")
-    if "items" in schema:
-        yield from nodes(schema["items"], f"{path}[]")
-    if isinstance(schema.get("additionalProperties"), dict):
-        yield from nodes(schema["additionalProperties"], f"{path}{{}}")
 
 
 ALL = dict(nodes(SCHEMA))

@@ -1,43 +1,31 @@
-"""The definition of SidecarSet: OpenKruise's where users see it, bounded, documented; its rules, evaluated."""
+"""What is particular to the definition of SidecarSet. ``test_set_definitions`` has what holds for every set."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 import pytest
 
-from hack import crds, kustomize
-from hack.install_check import breaches
+from hack import crds
 from kruise.apis.schema import Doc, VersionDoc
 from kruise.apis.sidecarset import SIDECARSETS, SidecarSet, SidecarSetSpec
 from kruise.apis.sidecarset_rules import default_sidecarset
 from kruise.apis.sidecarset_schema import SIDECARSET
 from kruise.apis.sidecarset_validation import Surroundings, validate_sidecarset
-from kruise.runtime.clock import Random
 from kruise.simulator.apiserver import ApiServer, Failure
-from kruise.simulator.apiserver.crd import DEFINITIONS
-from kruise.simulator.apiserver.rules import RULES
-from tests.unit.hack.sidecarset_cases import BAD, FIXED, FREE, GOOD, TWO, Change, a_set, needs
-from tests.unit.hack.test_crds import _LIMITS, _STRUCTURE, nodes
+from tests.unit.hack.changing import changed
+from tests.unit.hack.definitions import SIDECARSET_KIND as KIND
+from tests.unit.hack.definitions import causes_of, nodes, post, serving
+from tests.unit.hack.sidecarset_cases import FIXED, FREE, GOOD, TWO, a_set, needs
 
 NAME = "sidecarsets.apps.kruise.io"
-CRD = crds.render(SIDECARSETS, SIDECARSET)
+CRD = KIND.crd
 VERSIONS = {one["name"]: one for one in CRD["spec"]["versions"]}
-SCHEMAS = {name: one["schema"]["openAPIV3Schema"] for name, one in VERSIONS.items()}
-SCHEMA = SCHEMAS["v1beta1"]
+SCHEMAS, SCHEMA = KIND.schemas, KIND.schema
 ALL = dict(nodes(SCHEMA))
-EACH = [(name, path, one) for name, schema in SCHEMAS.items() for path, one in nodes(schema)]
 ANYTHING = Surroundings(metadata_allowed=True)
 
 
-def test_versions_and_names_are_those_of_openkruise() -> None:
-    assert [(v["name"], v["served"], v["storage"]) for v in CRD["spec"]["versions"]] == [
-        ("v1alpha1", True, False),
-        ("v1beta1", True, True),
-    ]
-    assert VERSIONS["v1alpha1"]["deprecated"] is True
-    assert "v1beta1" in VERSIONS["v1alpha1"]["deprecationWarning"]
+def test_names_are_those_of_openkruise() -> None:
     assert (CRD["metadata"]["name"], CRD["spec"]["scope"]) == (NAME, "Cluster")
     assert CRD["spec"]["names"] == {
         "kind": "SidecarSet",
@@ -58,7 +46,6 @@ def test_columns_are_those_of_openkruise(version: str) -> None:
         ("READY", "integer", ".status.readyPods", 0),
         ("AGE", "date", ".metadata.creationTimestamp", 0),
     ]
-    assert all(c["description"] for c in columns)
     assert VERSIONS[version]["subresources"] == {"status": {}}
 
 
@@ -71,29 +58,6 @@ def test_a_field_of_one_version_is_none_of_the_struct() -> None:
     twice = VersionDoc(name="v1alpha1", also={SidecarSetSpec: {"selector": Doc(text="x", type="string", max_length=1)}})
     with pytest.raises(crds.SchemaError, match="selector"):
         crds._version(twice, SIDECARSET, SIDECARSETS)
-
-
-def test_ecosystem_52_both_overlays_serve_v1beta1_alone() -> None:
-    for folder in ("default", "local"):
-        (found,) = [one for one in kustomize.render(crds.ROOT / "config" / folder) if one["metadata"]["name"] == NAME]
-        assert {v["name"]: v["served"] for v in found["spec"]["versions"]} == {"v1alpha1": False, "v1beta1": True}
-        assert found["spec"]["conversion"] == {"strategy": "None"}
-
-
-def test_no_field_is_undocumented_and_everything_is_bounded() -> None:
-    bounds = {"string": "maxLength", "array": "maxItems"}
-    for version, path, one in EACH:
-        assert one.get("description") or path == ".metadata", (version, path)
-        bound = "maxProperties" if "additionalProperties" in one else bounds.get(one.get("type", ""))
-        bound = "maxLength" if one.get("x-kubernetes-int-or-string") else bound
-        assert not bound or bound in one, (version, path)
-
-
-def test_the_schema_is_structural_and_rules_blame_fields_that_exist() -> None:
-    for version, path, one in EACH:
-        assert set(one) <= _STRUCTURE | _LIMITS | {"anyOf", "enum"}, (version, path)
-        for rule in one.get(RULES, ()):
-            assert path + rule.get("fieldPath", "") in dict(nodes(SCHEMAS[version])), (version, path)
 
 
 def test_reliability_87_the_limits_and_unique_names() -> None:
@@ -110,7 +74,6 @@ def test_reliability_87_the_limits_and_unique_names() -> None:
 def test_nothing_of_the_status_is_required() -> None:
     required = {path: one["required"] for path, one in ALL.items() if path.startswith(".status") and "required" in one}
     assert required == {".status.conditions[]": ["status", "type"]}
-    assert ALL[".status.conditions"]["x-kubernetes-list-map-keys"] == ["type"]
 
 
 def test_ecosystem_51_defaults_are_those_of_the_types_and_none_but_one_is_inside_containers() -> None:
@@ -137,59 +100,9 @@ def test_ecosystem_51_defaults_are_those_of_the_types_and_none_but_one_is_inside
 # ---- on the embedded server ------------------------------------------------------------------------------------------
 
 
-class StoppedClock:
-    def now(self) -> float:
-        return 1_767_225_600.0
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    boottime = monotonic
-
-
 @pytest.fixture(scope="module")
 def server() -> ApiServer:
-    made = ApiServer(StoppedClock(), Random(1))  # type: ignore[arg-type]
-    made.create(DEFINITIONS, CRD)
-    return made
-
-
-def path_of(version: str, name: str = "") -> str:
-    return f"/apis/apps.kruise.io/{version}/sidecarsets" + (f"/{name}" if name else "")
-
-
-def post(server: ApiServer, made: dict[str, Any], version: str) -> Any:
-    """Create *made* without keeping it; every rule must have been evaluated."""
-    try:
-        return server.do("POST", path_of(version) + "?dryRun=All", {**made, "apiVersion": f"apps.kruise.io/{version}"})
-    finally:
-        assert not [one for one in server.log.calls[-1].warnings if "CEL" in one]
-
-
-def causes_of(failure: Failure) -> list[tuple[str, str]]:
-    return [(cause.get("field", ""), cause["message"]) for cause in failure.details["causes"]]
-
-
-@pytest.mark.parametrize("what", GOOD)
-def test_accepts(server: ApiServer, what: str) -> None:
-    made = a_set(*GOOD[what])
-    for version in needs(GOOD[what]):
-        post(server, made, version)
-    assert breaches(NAME, SCHEMA, made) == []
-
-
-@pytest.mark.parametrize("what", BAD)
-def test_refuses_and_names_the_field(server: ApiServer, what: str) -> None:
-    changes, field, said = BAD[what]
-    made = a_set(*changes)
-    for version in needs(changes):
-        with pytest.raises(Failure) as caught:
-            post(server, made, version)
-        assert caught.value.code == 422
-        causes = causes_of(caught.value)
-        assert any(place == field and said in message for place, message in causes), causes
-    # What the installer says of a stored set is what the server says of a written one.
-    assert breaches(NAME, SCHEMA, made)
+    return serving(KIND)
 
 
 @pytest.mark.parametrize("what", GOOD)
@@ -204,64 +117,30 @@ def test_what_the_definition_accepts_admission_accepts(what: str) -> None:
     assert {error.field for error in errors} == unseen, errors
 
 
-def stored(server: ApiServer, name: str) -> dict[str, Any]:
-    made = a_set(("metadata.name", name), ("spec.containers", TWO))
-    return server.do("POST", path_of("v1beta1"), {**made, "apiVersion": "apps.kruise.io/v1beta1"})
-
-
-def put(server: ApiServer, kept: dict[str, Any], change: Change) -> Any:
-    made = a_set(("metadata", kept["metadata"]), ("spec", kept["spec"]), change)
-    return server.do(
-        "PUT", path_of("v1beta1", kept["metadata"]["name"]), {**made, "apiVersion": "apps.kruise.io/v1beta1"}
-    )
-
-
 @pytest.mark.parametrize("what", FIXED)
-def test_what_containers_may_not_become(server: ApiServer, what: str) -> None:
-    change, field, said = FIXED[what]
-    kept = stored(server, "fixed")
-    try:
-        with pytest.raises(Failure) as caught:
-            put(server, kept, change)
-        assert any(place == field and said in message for place, message in causes_of(caught.value))
-        after = default_sidecarset(a_set(change))
-        assert validate_sidecarset(after, default_sidecarset(kept))
-    finally:
-        server.do("DELETE", path_of("v1beta1", "fixed"))
+def test_what_the_definition_fixes_admission_fixes(what: str) -> None:
+    after = default_sidecarset(a_set(FIXED[what][0]))
+    assert validate_sidecarset(after, default_sidecarset(KIND.started("a-set")))
 
 
 @pytest.mark.parametrize("what", FREE)
-def test_what_may_change(server: ApiServer, what: str) -> None:
-    kept = stored(server, "free")
-    try:
-        put(server, kept, FREE[what])
-        after = default_sidecarset(a_set(("spec.containers", TWO), FREE[what]))
-        assert validate_sidecarset(after, default_sidecarset(kept)) == []
-    finally:
-        server.do("DELETE", path_of("v1beta1", "free"))
+def test_what_the_definition_lets_change_admission_lets_change(what: str) -> None:
+    kept = KIND.started("a-set")
+    after = default_sidecarset(changed(kept, [FREE[what]]))
+    assert validate_sidecarset(after, default_sidecarset(kept)) == []
 
 
 def test_containers_cannot_come_to_a_set_without_any(server: ApiServer) -> None:
     made = a_set(*GOOD["no containers but an init container"], ("metadata.name", "bare"))
-    kept = server.do("POST", path_of("v1beta1"), {**made, "apiVersion": "apps.kruise.io/v1beta1"})
+    kept = server.do("POST", KIND.path(), KIND.body(made))
     with pytest.raises(Failure) as caught:
-        put(server, kept, ("spec.containers", TWO))
+        server.do("PUT", KIND.path("bare"), KIND.after(kept, ("spec.containers", TWO)))
     assert causes_of(caught.value)[0][0] == "spec.containers"
 
 
 def test_defaults_are_filled_in_and_containers_stay_as_they_are(server: ApiServer) -> None:
-    made = post(server, a_set(), "v1beta1")["spec"]
+    made = post(server, KIND, a_set())["spec"]
     assert made["updateStrategy"] == {"type": "RollingUpdate", "partition": 0, "maxUnavailable": 1}
     assert made["containers"] == a_set()["spec"]["containers"]
-    given = post(server, a_set(("spec.updateStrategy", {"type": "NotUpdate"})), "v1beta1")["spec"]
+    given = post(server, KIND, a_set(("spec.updateStrategy", {"type": "NotUpdate"})))["spec"]
     assert given["updateStrategy"]["type"] == "NotUpdate"
-
-
-def test_kruise_995_a_status_needs_nothing(server: ApiServer) -> None:
-    for status in ({}, {"matchedPods": 1}, {"conditions": []}):
-        post(server, a_set(("status", status)), "v1beta1")
-
-
-@pytest.mark.parametrize("rubbish", [[], "x", {"containers": [3], "selector": 3}, {"updateStrategy": [1]}])
-def test_rubbish_is_a_breach_and_no_failure(rubbish: Any) -> None:
-    assert breaches(NAME, SCHEMA, {"metadata": {"name": "a"}, "spec": rubbish})

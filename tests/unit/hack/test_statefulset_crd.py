@@ -1,4 +1,4 @@
-"""The definition of StatefulSet: OpenKruise's where users see it, bounded, documented; its rules, evaluated."""
+"""What is particular to the definition of StatefulSet. ``test_set_definitions`` has what holds for every set."""
 
 from __future__ import annotations
 
@@ -7,38 +7,26 @@ from typing import Any
 import msgspec
 import pytest
 
-from hack import crds, kustomize
 from hack.install_check import breaches
-from kruise.apis.statefulset import STATEFULSETS, StatefulSet, StatefulSetSpec
+from kruise.apis.statefulset import StatefulSet, StatefulSetSpec
 from kruise.apis.statefulset_rules import ONLY_IN_V1BETA1, default_statefulset
-from kruise.apis.statefulset_schema import STATEFULSET
 from kruise.apis.statefulset_validation import validate_statefulset
-from kruise.runtime.clock import Random
 from kruise.simulator.apiserver import ApiServer, Failure
-from kruise.simulator.apiserver.crd import DEFINITIONS
 from kruise.simulator.apiserver.rules import RULES
-from tests.unit.hack.statefulset_cases import ABSENT, BAD, FIXED, FREE, GOOD, Change, a_set, needs_v1beta1
-from tests.unit.hack.test_crds import _LIMITS, _STRUCTURE, nodes
+from tests.unit.hack.changing import ABSENT, Change, changed
+from tests.unit.hack.definitions import STATEFULSET_KIND as KIND
+from tests.unit.hack.definitions import nodes, post, serving
+from tests.unit.hack.statefulset_cases import BAD, GOOD, a_set
 
 NAME = "statefulsets.apps.kruise.io"
-CRD = crds.render(STATEFULSETS, STATEFULSET)
+CRD = KIND.crd
 VERSIONS = {one["name"]: one for one in CRD["spec"]["versions"]}
-SCHEMAS = {name: one["schema"]["openAPIV3Schema"] for name, one in VERSIONS.items()}
-SCHEMA = SCHEMAS["v1beta1"]
+SCHEMAS, SCHEMA = KIND.schemas, KIND.schema
 ALL = dict(nodes(SCHEMA))
-EACH = [(name, path, one) for name, schema in SCHEMAS.items() for path, one in nodes(schema)]
 
 
-def test_versions_and_names_are_those_of_openkruise() -> None:
-    assert [(v["name"], v["served"], v["storage"]) for v in CRD["spec"]["versions"]] == [
-        ("v1alpha1", True, False),
-        ("v1beta1", True, True),
-    ]
-    assert VERSIONS["v1alpha1"]["deprecated"] is True
-    assert "v1beta1" in VERSIONS["v1alpha1"]["deprecationWarning"]
-    assert "deprecated" not in VERSIONS["v1beta1"]
-    assert CRD["metadata"]["name"] == NAME
-    assert CRD["spec"]["scope"] == "Namespaced"
+def test_names_are_those_of_openkruise() -> None:
+    assert (CRD["metadata"]["name"], CRD["spec"]["scope"]) == (NAME, "Namespaced")
     assert CRD["spec"]["names"] == {
         "kind": "StatefulSet",
         "listKind": "StatefulSetList",
@@ -61,7 +49,6 @@ def test_columns_and_scale_are_those_of_openkruise(version: str) -> None:
         ("CONTAINERS", "string", ".spec.template.spec.containers[*].name", 1),
         ("IMAGES", "string", ".spec.template.spec.containers[*].image", 1),
     ]
-    assert all(c["description"] for c in columns)
     assert VERSIONS[version]["subresources"] == {
         "status": {},
         "scale": {
@@ -87,33 +74,6 @@ def test_row_19_v1alpha1_has_what_v1beta1_has_but_for_nine_fields() -> None:
                 assert name == "v1beta1" or "scaleStrategy" not in rule["rule"], path
 
 
-def test_ecosystem_52_both_overlays_serve_v1beta1_alone() -> None:
-    for folder in ("default", "local"):
-        (found,) = [one for one in kustomize.render(crds.ROOT / "config" / folder) if one["metadata"]["name"] == NAME]
-        assert {v["name"]: v["served"] for v in found["spec"]["versions"]} == {"v1alpha1": False, "v1beta1": True}
-        assert found["spec"]["conversion"] == {"strategy": "None"}
-
-
-def test_no_field_is_undocumented_and_everything_is_bounded() -> None:
-    bounds = {"string": "maxLength", "array": "maxItems"}
-    for version, path, one in EACH:
-        assert one.get("description") or path == ".metadata", (version, path)
-        bound = "maxProperties" if "additionalProperties" in one else bounds.get(one.get("type", ""))
-        bound = "maxLength" if one.get("x-kubernetes-int-or-string") else bound
-        assert not bound or bound in one, (version, path)
-
-
-def test_the_schema_is_structural_and_rules_blame_fields_that_exist() -> None:
-    for version, path, one in EACH:
-        assert set(one) <= _STRUCTURE | _LIMITS | {"anyOf", "enum"}, (version, path)
-        if one.get("x-kubernetes-int-or-string"):
-            assert one["anyOf"] == [{"type": "integer"}, {"type": "string"}], path
-        else:
-            assert one["type"] in ("object", "array", "string", "integer", "boolean"), path
-        for rule in one.get(RULES, ()):
-            assert path + rule.get("fieldPath", "") in dict(nodes(SCHEMAS[version]))
-
-
 def test_reliability_87_the_limits() -> None:
     spec, pod = SCHEMA["properties"]["spec"]["properties"], ALL[".spec.template.spec"]["properties"]
     assert (spec["replicas"]["minimum"], spec["replicas"]["maximum"]) == (0, 100_000)
@@ -135,7 +95,6 @@ def test_required_is_what_upstream_requires_and_nothing_of_the_status() -> None:
         f"{weights}{expressions}": ["key", "operator"],
         ".status.conditions[]": ["status", "type"],
     }
-    assert ALL[".status.conditions"]["x-kubernetes-list-map-keys"] == ["type"]
 
 
 def test_ecosystem_51_defaults_are_those_of_the_types_and_of_admission() -> None:
@@ -172,63 +131,15 @@ def test_enums_are_what_admission_allows() -> None:
 # ---- on the embedded server ------------------------------------------------------------------------------------------
 
 
-class StoppedClock:
-    def now(self) -> float:
-        return 1_767_225_600.0
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    boottime = monotonic
-
-
 @pytest.fixture(scope="module")
 def server() -> ApiServer:
-    made = ApiServer(StoppedClock(), Random(1))  # type: ignore[arg-type]
-    made.create(DEFINITIONS, CRD)
-    return made
-
-
-def path_of(version: str, name: str = "") -> str:
-    return f"/apis/apps.kruise.io/{version}/namespaces/default/statefulsets" + (f"/{name}" if name else "")
-
-
-def post(server: ApiServer, made: dict[str, Any], version: str) -> Any:
-    """Create *made* without keeping it; every rule must have been evaluated."""
-    try:
-        return server.do("POST", path_of(version) + "?dryRun=All", {**made, "apiVersion": f"apps.kruise.io/{version}"})
-    finally:
-        assert not [one for one in server.log.calls[-1].warnings if "CEL" in one]
-
-
-def causes_of(failure: Failure) -> list[tuple[str, str]]:
-    return [(cause.get("field", ""), cause["message"]) for cause in failure.details["causes"]]
-
-
-def versions_for(changes: list[Change]) -> list[str]:
-    return ["v1beta1"] if needs_v1beta1(changes) else ["v1beta1", "v1alpha1"]
-
-
-@pytest.mark.parametrize("what", GOOD)
-def test_accepts(server: ApiServer, what: str) -> None:
-    made = a_set(*GOOD[what])
-    for version in versions_for(GOOD[what]):
-        post(server, made, version)
-    assert breaches(NAME, SCHEMA, made) == []
+    return serving(KIND)
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_refuses_and_names_the_field(server: ApiServer, what: str) -> None:
+def test_the_installer_blames_the_field_that_the_server_blames(what: str) -> None:
     changes, field, said = BAD[what]
-    made = a_set(*changes)
-    for version in versions_for(changes):
-        with pytest.raises(Failure) as caught:
-            post(server, made, version)
-        assert caught.value.code == 422
-        causes = causes_of(caught.value)
-        assert any(place == field and said in message for place, message in causes), causes
-    # What the installer says of a stored set is what the server says of a written one.
-    found = {one.field for one in breaches(NAME, SCHEMA, made)}
+    found = {one.field for one in breaches(NAME, SCHEMA, a_set(*changes))}
     blamed = (field, field.partition("[")[0], field.rpartition("[")[0].removesuffix(".weightPriority"))
     assert found & {*blamed, field.rpartition(".orderPriority")[0]} or (found and "Required" in said), found
 
@@ -242,35 +153,12 @@ def test_what_the_definition_accepts_admission_accepts(what: str) -> None:
 
 
 def stored(server: ApiServer, name: str, *changes: Change) -> dict[str, Any]:
-    made = a_set(("metadata.name", name), ("spec.serviceName", "svc"), *changes)
-    return server.do("POST", path_of("v1beta1"), {**made, "apiVersion": "apps.kruise.io/v1beta1"})
+    made: dict[str, Any] = server.do("POST", KIND.path(), KIND.body(changed(KIND.started(name), changes)))
+    return made
 
 
-def put(server: ApiServer, kept: dict[str, Any], change: Change) -> Any:
-    made = a_set(("metadata", kept["metadata"]), ("spec", kept["spec"]), change)
-    name = kept["metadata"]["name"]
-    return server.do("PUT", path_of("v1beta1", name), {**made, "apiVersion": "apps.kruise.io/v1beta1"})
-
-
-@pytest.mark.parametrize("what", FIXED)
-def test_what_is_immutable(server: ApiServer, what: str) -> None:
-    change, field = FIXED[what]
-    kept = stored(server, "fixed")
-    try:
-        with pytest.raises(Failure) as caught:
-            put(server, kept, change)
-        assert "field is immutable" in dict(causes_of(caught.value))[field]
-    finally:
-        server.do("DELETE", path_of("v1beta1", "fixed"))
-
-
-@pytest.mark.parametrize("what", FREE)
-def test_what_may_change(server: ApiServer, what: str) -> None:
-    kept = stored(server, "free")
-    try:
-        put(server, kept, FREE[what])
-    finally:
-        server.do("DELETE", path_of("v1beta1", "free"))
+def put(server: ApiServer, kept: dict[str, Any], change: Change) -> None:
+    server.do("PUT", KIND.path(kept["metadata"]["name"]), KIND.after(kept, change))
 
 
 def test_the_default_policy_is_no_change(server: ApiServer) -> None:
@@ -282,33 +170,28 @@ def test_the_default_policy_is_no_change(server: ApiServer) -> None:
 
 
 def test_defaults_are_filled_in_and_the_template_stays_as_it_is(server: ApiServer) -> None:
-    made = post(server, a_set(), "v1beta1")["spec"]
+    made = post(server, KIND, a_set())["spec"]
     assert made["updateStrategy"] == {
         "type": "RollingUpdate",
         "rollingUpdate": {"partition": 0, "maxUnavailable": 1, "podUpdatePolicy": "ReCreate"},
     }
     assert (made["replicas"], made["revisionHistoryLimit"]) == (1, 10)
     assert made["template"] == a_set()["spec"]["template"]
-    given = post(server, a_set(("spec.updateStrategy", {"type": "RollingUpdate"})), "v1beta1")["spec"]
+    given = post(server, KIND, a_set(("spec.updateStrategy", {"type": "RollingUpdate"})))["spec"]
     assert given["updateStrategy"] == {"type": "RollingUpdate"}
-    partly = post(server, a_set(("spec.updateStrategy", {"rollingUpdate": {"partition": 3}})), "v1beta1")["spec"]
+    partly = post(server, KIND, a_set(("spec.updateStrategy", {"rollingUpdate": {"partition": 3}})))["spec"]
     assert partly["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 1
-
-
-def test_kruise_995_a_status_needs_nothing(server: ApiServer) -> None:
-    for status in ({}, {"replicas": 1}, {"volumeClaims": [{}], "conditions": []}):
-        post(server, a_set(("status", status)), "v1beta1")
 
 
 def test_the_scale_subresource_reads_and_writes(server: ApiServer) -> None:
     stored(server, "scaled")
     status = {"replicas": 2, "labelSelector": "app=web"}
     merge = "application/merge-patch+json"
-    server.do("PATCH", path_of("v1beta1", "scaled") + "/status", {"status": status}, content_type=merge)
-    found = server.do("GET", path_of("v1beta1", "scaled") + "/scale")
+    server.do("PATCH", KIND.path("scaled") + "/status", {"status": status}, content_type=merge)
+    found = server.do("GET", KIND.path("scaled") + "/scale")
     assert (found["spec"]["replicas"], found["status"]) == (1, {"replicas": 2, "selector": "app=web"})
-    server.do("PATCH", path_of("v1beta1", "scaled") + "/scale", {"spec": {"replicas": 4}}, content_type=merge)
-    assert server.do("GET", path_of("v1beta1", "scaled"))["spec"]["replicas"] == 4
+    server.do("PATCH", KIND.path("scaled") + "/scale", {"spec": {"replicas": 4}}, content_type=merge)
+    assert server.do("GET", KIND.path("scaled"))["spec"]["replicas"] == 4
 
 
 def test_a_breach_of_a_set_names_the_object_and_the_field() -> None:
@@ -319,8 +202,3 @@ def test_a_breach_of_a_set_names_the_object_and_the_field() -> None:
     ]
     # Labels that no label can have are for the controller to complain of, as before.
     assert breaches(NAME, SCHEMA, a_set(("metadata.labels", {"a": "b c"}))) == []
-
-
-@pytest.mark.parametrize("rubbish", [[], "x", {"template": [], "selector": 3}, {"updateStrategy": [1]}])
-def test_rubbish_is_a_breach_and_no_failure(rubbish: Any) -> None:
-    assert breaches(NAME, SCHEMA, {"metadata": {"name": "a"}, "spec": rubbish})
