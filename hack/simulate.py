@@ -47,7 +47,7 @@ from kruise.simulator.scenario_world import Product
 
 ROOT: Final = Path(__file__).parents[1]
 FAILURES: Final = Path(".simulation")
-_OPTIONS: Final = Options(metrics_addr="0", health_probe_addr="0")
+_OPTIONS: Final = Options(metrics_addr="0", health_probe_addr="0", disable_webhooks=True)
 
 
 def build(transport: Transport, clock: Clock, rng: Random, metrics: Metrics, gates: tuple[str, ...] = ()) -> Manager:

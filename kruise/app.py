@@ -28,6 +28,7 @@ from kruise.runtime.manager.lease import Durations
 from kruise.runtime.manager.manager import Manager, ManagerOptions
 from kruise.runtime.manager.metrics_server import MetricsOptions
 from kruise.runtime.metrics import Metrics
+from kruise.webhooks.setup import setup as setup_webhooks
 
 __all__ = ["build", "manager_options"]
 
@@ -69,8 +70,12 @@ def build(
     host: str = "",
     metrics: Metrics | None = None,
     abort: Callable[[int], object] | None = None,
+    certificates: bool = True,
 ) -> Manager:
-    """Return a manager with every enabled controller; nothing runs yet. Raises ConfigError."""
+    """Return a manager with every enabled controller and the webhooks; nothing runs yet. Raises ConfigError.
+
+    Without *certificates* the webhooks do not listen: ``manager.webhooks.answer`` answers alone.
+    """
     manager = Manager(
         transport,
         manager_options(options),
@@ -112,6 +117,8 @@ def build(
             gauges=options.object_metrics,
             resync=options.sync_period,
         )
+    if not options.disable_webhooks:
+        setup_webhooks(manager, options, clock=clock, rng=rng, kinds=enabled, certificates=certificates)
     return manager
 
 

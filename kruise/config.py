@@ -25,7 +25,7 @@ import yaml
 
 from kruise.features import resolve
 from kruise.flags import BOOL, DURATION, ENV_PREFIX, LIST, PAIRS, Given, format_duration
-from kruise.options import FLAGS, Options, parse_days
+from kruise.options import FLAGS, SIDECAR_POLICY_ITEMS, Options, parse_days
 from kruise.runtime.errors import ConfigError
 
 __all__ = ["Options", "flags_markdown", "help_text", "parse_address", "parse_options", "print_config", "print_flags"]
@@ -150,7 +150,7 @@ def parse_address(text: str) -> tuple[str, int] | None:
 
 def _check(options: Options) -> None:
     """Check the rules between options (CFG5)."""
-    for rules in (_leader_rules, _number_rules, _namespace_rules, _address_rules):
+    for rules in (_leader_rules, _number_rules, _namespace_rules, _address_rules, _webhook_rules):
         for name, rule in rules(options):
             raise ConfigError(f"{_where(options, name)}: {rule}")
 
@@ -213,6 +213,20 @@ def _address_rules(o: Options) -> _Broken:
         if address[1] in taken:
             yield name, f"the port is taken by {_where(o, taken[address[1]])}"
         taken[address[1]] = name
+    if not o.disable_webhooks and o.webhook_port in taken:
+        yield "webhook_port", f"the port is taken by {_where(o, taken[o.webhook_port])}"
+
+
+def _webhook_rules(o: Options) -> _Broken:
+    unknown = [item for item in o.sidecar_policy_allow if item not in SIDECAR_POLICY_ITEMS]
+    if unknown:
+        known = ", ".join(SIDECAR_POLICY_ITEMS)
+        yield "sidecar_policy_allow", f"there is no {', '.join(unknown)}; want some of {known}"
+    if o.webhook_host and re.search(r"[\s/@?#]|:(?!.*:)", o.webhook_host):
+        yield (
+            "webhook_host",
+            "want a host alone, without a scheme, a path or a port; the port is that of --webhook-port",
+        )
 
 
 def help_text() -> str:

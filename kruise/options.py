@@ -28,6 +28,20 @@ def parse_days(text: str) -> int | None:
     return None if match is None else int(match[1]) * {"d": 1, "m": 30, "y": 365}[match[2]]
 
 
+SIDECAR_POLICY_ITEMS: Final = (
+    "privileged",
+    "capabilities",
+    "procMount",
+    "runAsUser",
+    "hostPath",
+    "projected",
+    "shareVolumePolicy",
+    "transferEnv",
+    "image",
+)
+"""What ``--sidecar-policy-allow`` knows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of one manager process. Durations are in seconds."""
@@ -157,6 +171,12 @@ class Options:
     sidecar_policy: str = option("compat", "sidecar-policy", kind=STRING, choices=("compat", "strict"))
     """compat: warn about SidecarSets that raise privileges; strict: refuse them. Defaults to compat: what OpenKruise
     accepts is not refused."""
+    sidecar_policy_allow: tuple[str, ...] = option((), "sidecar-policy-allow", kind=LIST)
+    """What the strict policy accepts and compat does not warn of, item by item: privileged, capabilities, procMount,
+    runAsUser, hostPath, projected, shareVolumePolicy, transferEnv, image. Defaults to nothing."""
+    sidecar_policy_images: tuple[str, ...] = option((), "sidecar-policy-images", kind=LIST)
+    """Beginnings of images that sidecars may use without a digest, such as registry.example.com/mesh/. Defaults to
+    none."""
     dry_run: bool = option(False, "dry-run", kind=BOOL)
     """Send every write as a server-side dry run. Defaults to false."""
 

@@ -50,6 +50,7 @@ OPTIONS: Final = Options(
     health_probe_addr="127.0.0.1:0",
     shutdown_delay=0.0,
     graceful_shutdown_timeout=5.0,
+    disable_webhooks=True,
 )
 """What differs from the defaults: free ports on loopback, and nobody behind a load balancer to wait for."""
 

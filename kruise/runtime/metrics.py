@@ -265,6 +265,7 @@ class Metrics:
     def __init__(self, *, clients: bool = False, process: bool = True) -> None:
         self.registry: Final = CollectorRegistry(auto_describe=False)
         self._controllers: set[str] = set()
+        self._counters: dict[str, Family[Counter]] = {}
         self.catalog: Final[list[Described]] = []
         """Every family of this registry but those of the process and of Python."""
         if process:
@@ -456,6 +457,12 @@ class Metrics:
     def render(self) -> bytes:
         """Return everything in the text format of Prometheus (:data:`CONTENT_TYPE`)."""
         return generate_latest(_AsGoPrints(self.registry))
+
+    def counter(self, name: str, text: str, labels: Sequence[str]) -> Family[Counter]:
+        """Return the counter *name* of a component that is not part of the runtime; the same one each time."""
+        if name not in self._counters:
+            self._counters[name] = self._counter(name, text, labels)
+        return self._counters[name]
 
     def _describe(self, name: str, kind: str, text: str, labels: Sequence[str], buckets: Sequence[float] = ()) -> None:
         self.catalog.append(Described(name, kind, tuple(labels), text, tuple(buckets), name in OPT_IN))
