@@ -210,10 +210,14 @@ def decode_problem(obj: Mapping[str, Any], version: str) -> str:
         return "spec.namespace: want a string"
     try:
         known = msgspec.json.decode(msgspec.json.encode(convert_sidecarset(bare, V1BETA1)), type=SidecarSet)
-        sidecars(known.spec.init_containers)
-        sidecars(known.spec.containers)
     except (msgspec.MsgspecError, AttributeError) as error:
         return str(error)
+    for name, raw in (("initContainers", known.spec.init_containers), ("containers", known.spec.containers)):
+        try:
+            sidecars(raw)
+        except msgspec.MsgspecError as error:
+            text, _, path = str(error).partition(" - at `$")
+            return f"{text} - at `$.spec.{name}{path or '`'}"
     spec = obj.get("spec") or {}
     outside = {key: value for key, value in spec.items() if key not in ("containers", "initContainers", "volumes")}
     if wide := next(wide_numbers(outside, "spec"), ""):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from kruise import __version__
-from kruise.cli import demo, status
+from kruise.cli import demo, inject_check, status
 from kruise.runtime import log
 from kruise.runtime.errors import ApiError, ConfigError, RuntimeFault, TransportError
 
@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kruise {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     status.add_parser(commands)
+    inject_check.add_parser(commands)
     demo.add_parser(commands)
     return parser
 

@@ -121,13 +121,13 @@ class Place:
         required = {"matchedPods": 0, "updatedPods": 0, "readyPods": 0}
         return self.server.patch(SETS, name, {"status": {**required, **status}}, subresource="status", actor="manager")
 
-    def say(self, name: str = "mesh", **conditions: tuple[str, str, str]) -> None:
-        """Write conditions as a manager does: type=(status, reason, message)."""
+    def say(self, **conditions: tuple[str, str, str]) -> None:
+        """Write conditions of the set mesh as a manager does: type=(status, reason, message)."""
         listed = [
             {"type": t, "status": s, "reason": r, "message": text, "lastTransitionTime": format_time(self.clock.now())}
             for t, (s, r, text) in conditions.items()
         ]
-        self.server.patch(SETS, name, {"status": {"conditions": listed}}, subresource="status", actor="manager")
+        self.server.patch(SETS, "mesh", {"status": {"conditions": listed}}, subresource="status", actor="manager")
 
     def set_as_stored(self, name: str = "mesh", **spec: Any) -> None:
         """Change a set under the feet of schema and rules: as an older version of them let it in."""
