@@ -17,18 +17,24 @@ from kruise.simulator.apiserver.intercept import Chunk, Interceptor, Interceptor
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.storage import Commit, Record
 from kruise.simulator.apiserver.transport import InProcessTransport
+from kruise.simulator.apiserver.webhooks import Caller, Target
+from kruise.simulator.apiserver.webhooks_local import Fault, LocalCaller
 
 __all__ = [
     "Answer",
     "ApiServer",
     "Call",
+    "Caller",
     "Chunk",
     "Commit",
     "Failure",
+    "Fault",
     "Frontend",
     "InProcessTransport",
     "Interceptor",
     "Interceptors",
+    "LocalCaller",
     "Record",
     "RequestLog",
+    "Target",
 ]

@@ -96,6 +96,10 @@ class Call:
     """What unknown fields of the body lead to: Strict, Warn or Ignore."""
     warnings: list[str] = field(default_factory=list)
     """What the client is warned of."""
+    user: str = ""
+    """Who asks, where the front knows it; ``""`` is the actor."""
+    audit: dict[str, str] = field(default_factory=dict)
+    """The annotations that admission would leave in an audit log."""
 
     @property
     def resource(self) -> str:
@@ -106,6 +110,11 @@ class Call:
     def key(self) -> Key:
         """The key of the object; its name is ``""`` for a collection."""
         return Key(self.namespace, self.name)
+
+    def warn(self, text: str) -> None:
+        """Warn the client of *text*, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     @property
     def content_type(self) -> str:

@@ -7,8 +7,10 @@ Guarantees:
 * TST1: every served version has a path; objects are stored in the storage version; unknown fields are pruned, defaults
   are filled in and the schema is checked (422), on create and on update.
 
-What this does not do: between versions only ``apiVersion`` changes, unless the server is given a conversion
-(:func:`with_conversion`).
+* ``spec.conversion`` with the strategy Webhook is honoured (``webhooks_convert.py``).
+
+What this does not do: without a webhook only ``apiVersion`` changes between versions, unless the server is given a
+conversion (:func:`with_conversion`).
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from typing import Any, Final
 
 from kruise.runtime.clock import format_time
 from kruise.simulator.apiserver.call import Call
-from kruise.simulator.apiserver.failure import Cause, invalid_value, required, unsupported_value
+from kruise.simulator.apiserver.failure import Cause, invalid_value, of_errors, required, unsupported_value
 from kruise.simulator.apiserver.fieldvalidation import cannot_read, tell
 from kruise.simulator.apiserver.resources import ResourceType
 from kruise.simulator.apiserver.rules import Rules
 from kruise.simulator.apiserver.schema import Schema
 from kruise.simulator.apiserver.typed import EmbeddedProblem
+from kruise.simulator.apiserver.webhooks_config import conversion_errors
 
 Body = dict[str, Any]
 
@@ -81,6 +84,7 @@ def definition_type(crd: Body) -> ResourceType:
             "selector": scale.get("labelSelectorPath", "").lstrip("."),
         },
         prepare=prepare,
+        defaults=lambda obj, version: schemas[version].default(obj),
         definition=spec,
     )
 
@@ -116,8 +120,8 @@ def complete(crd: Body) -> list[Cause]:
     kind, plural, group = names.get("kind") or "", names.get("plural") or "", spec.get("group") or ""
     names.setdefault("singular", kind.lower())
     names.setdefault("listKind", f"{kind}List")
-    spec.setdefault("conversion", {"strategy": "None"})
-    causes: list[Cause] = []
+    conversion = spec.setdefault("conversion", {"strategy": "None"})
+    causes: list[Cause] = of_errors(conversion_errors(conversion))
     for field, value in (("spec.group", group), ("spec.names.plural", plural), ("spec.names.kind", kind)):
         if not value:
             causes.append(required(field))

@@ -53,6 +53,8 @@ class Failure(Exception):
         self.empty_details = empty_details
         self.retry_after = retry_after
         self.continue_token = continue_token
+        self.state = "Failure"
+        """The ``status`` of the Status; a webhook may name it."""
 
     def status(self) -> dict[str, Any]:
         """Return the Status object."""
@@ -61,7 +63,7 @@ class Failure(Exception):
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": metadata,
-            "status": "Failure",
+            "status": self.state,
             "message": self.message,
         }
         if self.reason:

@@ -5,7 +5,7 @@ Purpose: for clients that need one: the runtime's own HTTP transport in its test
 Guarantees:
 
 * TST1, TST2: the same answers as in process, through the same hook and log. Watches are sent line by line; a broken
-  stream is a broken connection.
+  stream is a broken connection. Webhooks are called over HTTPS.
 
 What this does not do: no authorization; :class:`~kruise.simulator.apiserver.access.Access` says who is let in, and the
 actor of a request is its user agent. Not for the virtual loop, which has no sockets.
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import ssl
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from aiohttp import web
 
@@ -30,6 +30,8 @@ from kruise.simulator.apiserver.bodies import MAX_BODY
 from kruise.simulator.apiserver.failure import Failure
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.transport import Stream
+from kruise.simulator.apiserver.webhooks import nobody
+from kruise.simulator.apiserver.webhooks_https import HttpsCaller
 
 _LIMIT: Final = MAX_BODY + 1
 
@@ -56,6 +58,7 @@ class HttpFront:
         self._access = access
         self._runner: web.ServerRunner | None = None
         self._streams: dict[Stream, None] = {}
+        self._caller: HttpsCaller | None = None
 
     @property
     def url(self) -> str:
@@ -63,7 +66,9 @@ class HttpFront:
         return f"{'https' if self._tls is not None else 'http'}://{self._host}:{self._port}"
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen, and let the server call webhooks over HTTPS unless it calls them otherwise."""
+        if self._server.caller is nobody:
+            self._server.caller = self._caller = HttpsCaller(self._service)
         runner = self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, self._host, self._port, ssl_context=self._tls).start()
@@ -76,6 +81,13 @@ class HttpFront:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._caller is not None:
+            self._server.caller = nobody
+            await self._caller.close()
+            self._caller = None
+
+    def _service(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return self._server.get("services", name, namespace)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -93,9 +105,10 @@ class HttpFront:
             if not more:
                 break
             body += more
+        user = "system:admin"
         if self._access is not None:
             try:
-                self._access.check({name.lower(): value for name, value in request.headers.items()})
+                user = self._access.check({name.lower(): value for name, value in request.headers.items()})
             except Failure as failure:
                 return web.Response(status=failure.code, body=failure.body(), headers=failure.headers())
         call = self._server.call(
@@ -106,6 +119,7 @@ class HttpFront:
             frontend=self._server.frontend(self._frontend),
         )
         call.http = True
+        call.user = user
         try:
             answer = await self._server.handle(call)
         except TransportError:

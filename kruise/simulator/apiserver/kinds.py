@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from kruise.apis import labels
 from kruise.apis.fielderrors import invalid
-from kruise.simulator.apiserver import claims, events, pods, workloads
+from kruise.simulator.apiserver import claims, events, pods, webhooks_config, workloads
 from kruise.simulator.apiserver.crd import DEFINITIONS, complete
 from kruise.simulator.apiserver.failure import Cause, forbidden_field, immutable, invalid_value, of_errors
 from kruise.simulator.apiserver.resources import ResourceType
@@ -56,6 +56,8 @@ def create(obj: Body, info: ResourceType, given_version: str, now: float) -> lis
         return workloads.create(obj, info)
     if info.table == DEFINITIONS:
         return complete(obj)
+    if info.table in webhooks_config.TABLES:
+        return webhooks_config.complete(obj, info.table)
     if info.table == "events.events.k8s.io":
         return events.create(obj, given_version)
     if info.table == "leases.coordination.k8s.io":
@@ -96,6 +98,8 @@ def update(new: Body, old: Body, info: ResourceType, given_version: str, subreso
         return workloads.update(new, old, info)
     if info.table == DEFINITIONS:
         return complete(new)
+    if info.table in webhooks_config.TABLES:
+        return webhooks_config.complete(new, info.table)
     if info.table == "events.events.k8s.io":
         return events.update(new, old, given_version)
     if info.table == "leases.coordination.k8s.io":

@@ -1,7 +1,7 @@
-"""The verbs: get, list, watch, create, update, patch, delete, and what the subresources do.
+"""The verbs that write: create, update, patch, delete, and what the subresources do.
 
-Purpose: put the rooms together for one request. Everything here runs without waiting, except a read that asks for a
-version from the future.
+Purpose: put the rooms together for one request. Everything here runs without waiting, except for webhooks. What was
+read before one was asked is read again before the commit.
 
 Guarantees:
 
@@ -48,14 +48,14 @@ from kruise.simulator.apiserver.failure import (
     invalid,
     method_not_allowed,
     not_found,
-    too_large_version,
-    too_old,
 )
-from kruise.simulator.apiserver.listing import FRESH_WAIT, Filter, check_options, list_page, parse_version
-from kruise.simulator.apiserver.representation import encode, encode_list, included, negotiate
-from kruise.simulator.apiserver.resources import Registry, ResourceType
+from kruise.simulator.apiserver.listing import Filter
+from kruise.simulator.apiserver.operations_read import Reads
+from kruise.simulator.apiserver.representation import encode, encode_list, negotiate
+from kruise.simulator.apiserver.resources import Registry, ResourceType, known
 from kruise.simulator.apiserver.storage import Record, Storage
-from kruise.simulator.apiserver.watch import OneLine, Watch, error_line
+from kruise.simulator.apiserver.webhooks_convert import shown
+from kruise.simulator.apiserver.webhooks_gate import BINDING, EVICTION, Gate
 
 Body = dict[str, Any]
 Change = Callable[[Body], Body]
@@ -64,102 +64,25 @@ Admit = Callable[[Call, str, Body, Body | None], Body]
 or raises Failure. The object is the hook's to change."""
 
 MAX_STORED: Final = 1_572_864
-_DEFAULT_TIMEOUT: Final = (1800, 3600)
 
 
-class Operations:
+class Operations(Reads):
     """The verbs over one store."""
 
-    def __init__(self, storage: Storage, registry: Registry, clock: Clock, rng: Random) -> None:
-        self.storage = storage
+    def __init__(self, storage: Storage, registry: Registry, clock: Clock, rng: Random, gate: Gate) -> None:
+        super().__init__(storage, clock, rng)
         self.registry = registry
-        self.clock = clock
-        self.rng = rng
+        self.gate = gate
         self.admission: list[Admit] = []
         self.revisions = revisions.Revisions()
-        self.gone_as_status = False
-        """Answer a watch from a compacted version with the HTTP status 410 instead of an ERROR event."""
         self.committed: Callable[[ResourceType, Record | None, Record | None], None] = lambda _info, _old, _new: None
         """Called after each commit with the old and the new version; the server keeps its own books here."""
 
-    # Reads
-
-    async def get(self, call: Call) -> Answer:
-        """GET of one object."""
-        info = _known(call)
-        form = negotiate(call.headers.get("accept", ""))
-        version = call.query.get("resourceVersion", "")
-        if version == "":
-            record = self.storage.get(info.table, call.key)
-        else:
-            await self._fresh(call, parse_version(version, code=500))
-            at = max(call.frontend.visible, self.storage.floor)
-            record = self.storage.snapshot(info.table, at).records.get(call.key)
-        if record is None:
-            raise not_found(info.plural, info.group, call.name)
-        call.before = call.after = str(record.rv)
-        include = included(call.query)
-        return Answer(200, encode(record, info, call.version, form, now=self.clock.now(), include=include))
-
-    async def list(self, call: Call) -> Answer:
-        """GET of a collection."""
-        info = _known(call)
-        form = negotiate(call.headers.get("accept", ""))
-        chosen = Filter.read(info, call.namespace, call.query)
-        records, meta = await list_page(info, call.frontend, chosen, call.query)
-        call.after = meta["resourceVersion"]
-        include = included(call.query)
-        return Answer(200, encode_list(records, info, call.version, form, meta, now=self.clock.now(), include=include))
-
-    async def watch(self, call: Call) -> Answer:
-        """GET of a collection with ``watch``."""
-        info = _known(call)
-        form = negotiate(call.headers.get("accept", ""))
-        query = call.query
-        check_options(query, watch=True)
-        chosen = Filter.read(info, call.namespace, query)
-        bookmarks = _flag(query.get("allowWatchBookmarks"))
-        initial = _flag(query.get("sendInitialEvents"))
-        version = query.get("resourceVersion", "")
-        wanted = parse_version(version, code=500)
-        seconds = int(query.get("timeoutSeconds") or 0) or self.rng.randint(*_DEFAULT_TIMEOUT)
-        start: int | None = wanted or None
-        at = self.storage.rv if version == "" else call.frontend.visible
-        if initial:
-            await self._fresh(call, at if version == "" else wanted)
-            start, at = None, call.frontend.visible
-        elif "sendInitialEvents" in query and start is None:
-            start = at
-        if start is not None and start < self.storage.floor:
-            gone = too_old(start, self.storage.floor)
-            if self.gone_as_status:
-                raise gone
-            return Answer(200, stream=OneLine(error_line(gone)))
-        source = Watch(
-            info,
-            call.version,
-            form,
-            call.frontend,
-            chosen,
-            start=start,
-            at=at,
-            initial_end=initial and bookmarks,
-            bookmarks=bookmarks,
-            timeout=seconds,
-            wall=self.clock.now,
-            include=included(query),
-        )
-        return Answer(200, stream=source)
-
-    async def _fresh(self, call: Call, wanted: int) -> None:
-        if wanted and not await call.frontend.wait_for(wanted, FRESH_WAIT):
-            raise too_large_version(wanted, call.frontend.visible)
-
     # Writes
 
-    def create(self, call: Call) -> Answer:
+    async def create(self, call: Call) -> Answer:
         """POST to a collection."""
-        info = _known(call)
+        info = known(call)
         validation = fieldvalidation.Level.read_from(call, "CreateOptions")
         given = document(call)
         check_type(given, info, call.version)
@@ -177,27 +100,34 @@ class Operations:
             raise bare(500, "resourceVersion should not be set on objects to be created")
         self._readable(given, info, status=400)
         obj = self._admit(call, "CREATE", given, None)
+        call.name = str(obj["metadata"].get("name") or "")
+        self._check_namespace(call, info)
+        if info.table == "pods":
+            self._prioritize(call, obj)
+        obj = await self.gate.mutate(call, info, "CREATE", obj, None)
         meta = obj["metadata"]
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = self._free_name(info, call.namespace, meta["generateName"])
         call.name = str(meta.get("name") or "")
         metadata.fill_new(obj, info, call.namespace, now=self.clock.now(), rng=self.rng)
-        self._check_namespace(call, info)
         if info.table == "pods":
             self._prioritize(call, obj)
         found: list[Cause] = []
         if info.prepare is not None:
             found = info.prepare(obj, call, None)
         given_version = given["apiVersion"]
-        obj = info.to_storage(obj)
+        if not info.custom:
+            obj = info.to_storage(obj)
         causes = metadata.check(obj, info) + found + kinds.create(obj, info, given_version, self.clock.now())
         if causes:
             raise invalid(info.kind, info.group, call.name, *causes)
+        await self.gate.validate(call, info, "CREATE", obj, None)
+        obj = await info.stored(obj)
         self._check_quota(call, info, obj)
         if self.storage.get(info.table, call.key) is not None:
             raise already_exists(info.plural, info.group, call.name)
         record = self._put(call, info, None, obj)
-        return self._answer(call, info, record, 201)
+        return await self._answer(call, info, record, 201)
 
     def _free_name(self, info: ResourceType, namespace: str, base: str) -> str:
         for _ in range(8):
@@ -251,9 +181,9 @@ class Operations:
                 quota.add(total, quota.usage(snapshot.records[key].obj, info))
         return total
 
-    def update(self, call: Call) -> Answer:
+    async def update(self, call: Call) -> Answer:
         """PUT of one object or its status."""
-        info = _known(call)
+        info = known(call)
         validation = fieldvalidation.Level.read_from(call, "UpdateOptions")
         given = document(call)
         check_type(given, info, call.version)
@@ -268,13 +198,13 @@ class Operations:
         self._readable(given, info, status=400)
         if info.made_by_put and not call.subresource and self.storage.get(info.table, call.key) is None:
             call.verb = "create"
-            return self.create(call)
+            return await self.create(call)
         old = self.existing(call, info)
         uid = meta.get("uid")
         if uid and uid != old.uid:
             raise self._other_uid(call, info, uid, old)
-        record = self.change(call, info, old, lambda _old: given)
-        return self._answer(call, info, record, 200)
+        record = await self.change(call, info, old, lambda _old: given)
+        return await self._answer(call, info, record, 200)
 
     @staticmethod
     def _other_uid(call: Call, info: ResourceType, uid: str, old: Record) -> Failure:
@@ -284,9 +214,9 @@ class Operations:
         )
         return conflict(info.plural, info.group, call.name, why)
 
-    def patch(self, call: Call) -> Answer:
+    async def patch(self, call: Call) -> Answer:
         """PATCH of one object or its status."""
-        info = _known(call)
+        info = known(call)
         check_media(call, info)
         validation = fieldvalidation.Level.read_from(call, "PatchOptions")
         old = self.existing(call, info)
@@ -304,8 +234,8 @@ class Operations:
             self._readable(changed, info, status=422)
             return changed
 
-        record = self.change(call, info, old, change)
-        return self._answer(call, info, record, 200)
+        record = await self.change(call, info, old, change)
+        return await self._answer(call, info, record, 200)
 
     def patched(self, call: Call, info: ResourceType, current: Body) -> Body:
         """Return what a PUT or PATCH of the virtual object *current*, such as a Scale, asks for."""
@@ -315,26 +245,23 @@ class Operations:
         asked: Body = apply(call.content_type, current, document(call), "autoscaling.v1.Scale")
         return asked
 
-    def change(self, call: Call, info: ResourceType, old: Record, change: Change) -> Record | None:
-        """Apply *change* to *old* under all rules and commit; ``None`` when that finished a deletion."""
-        given = change(info.in_version(old.obj, call.version))
-        given_version = given["apiVersion"]
-        given = {**given, "metadata": dict(given["metadata"])}
-        metadata.check_version(info, old, call.name, given)
-        given = self._admit(call, "UPDATE", given, old.obj)
-        if info.table == claims.TABLE and not call.subresource:
-            claims.check_growth(given, old.obj, self._storage_class)
-        found: list[Cause] = []
-        if info.prepare is not None:
-            given = copy.deepcopy(given)
-            found = info.prepare(given, call, old.obj)
-        new = self._isolated(call, info, info.to_storage(given), old.obj)
-        causes = metadata.carry_over(new, old.obj, info) or found
-        if not causes or not info.custom:
-            causes += metadata.check(new, info)
-            causes += kinds.update(new, old.obj, info, given_version, call.subresource)
-        if causes:
-            raise invalid(info.kind, info.group, call.name, *causes)
+    async def change(
+        self, call: Call, info: ResourceType, old: Record, change: Change, *, ask: bool = True
+    ) -> Record | None:
+        """Apply *change* to *old* under all rules and commit; ``None`` when that finished a deletion.
+
+        When somebody else has written while webhooks were asked, everything is done once more on what is there now.
+        Without *ask* they are not asked.
+        """
+        while True:
+            new = await self._changed(call, info, old, change, ask=ask)
+            now = self.storage.get(info.table, call.key)
+            if now is old:
+                break
+            if now is None:
+                raise not_found(info.plural, info.group, call.name)
+            old = now
+            call.before = str(old.rv)
         if new["metadata"].get("deletionTimestamp") and deletion.done(new, info):
             self._remove(call, info, old, last=new)
             return Record(new, old.rv)  # the answer shows the last state, under the version before the deletion
@@ -343,6 +270,33 @@ class Operations:
             call.changed = False
             return old
         return self._put(call, info, old, new)
+
+    async def _changed(self, call: Call, info: ResourceType, old: Record, change: Change, *, ask: bool) -> Body:
+        """Return what is to be stored instead of *old*. Raises Failure."""
+        current = await info.read_in(old.obj, call.version)
+        given = change(current)
+        given_version = given["apiVersion"]
+        given = {**given, "metadata": dict(given["metadata"])}
+        metadata.check_version(info, old, call.name, given)
+        given = self._admit(call, "UPDATE", given, old.obj)
+        if ask:
+            given = await self.gate.mutate(call, info, "UPDATE", given, current)
+        if info.table == claims.TABLE and not call.subresource:
+            claims.check_growth(given, old.obj, self._storage_class)
+        found: list[Cause] = []
+        if info.prepare is not None:
+            given = copy.deepcopy(given)
+            found = info.prepare(given, call, current if info.converter is not None else old.obj)
+        new = self._isolated(call, info, await info.stored(given), old.obj)
+        causes = metadata.carry_over(new, old.obj, info) or found
+        if not causes or not info.custom:
+            causes += metadata.check(new, info)
+            causes += kinds.update(new, old.obj, info, given_version, call.subresource)
+        if causes:
+            raise invalid(info.kind, info.group, call.name, *causes)
+        if ask:
+            await self.gate.validate(call, info, "UPDATE", new, current)
+        return new
 
     def _isolated(self, call: Call, info: ResourceType, new: Body, old: Body) -> Body:
         """Return *new* with everything that this path cannot change taken from *old*."""
@@ -371,15 +325,16 @@ class Operations:
                 new["status"] = old["status"]
         return new
 
-    def delete(self, call: Call) -> Answer:
+    async def delete(self, call: Call) -> Answer:
         """DELETE of one object."""
-        info = _known(call)
+        info = known(call)
         call.document = document(call) if call.body else {}
         options = deletion.DeleteOptions.read(call.document, call.query)
         call.dry_run = call.dry_run or options.dry_run
         old = self.existing(call, info)
         metadata.check_preconditions(info, old, call.name, options.preconditions())
         self._admit(call, "DELETE", old.obj, old.obj)
+        old = await self._may_go(call, info, old, options)
         record, removed = self._delete(call, info, old, options)
         # 202 says that dependents go first; only the deprecated way of asking for that gets it.
         waits = not removed and call.document.get("orphanDependents") is False
@@ -393,7 +348,21 @@ class Operations:
                 "details": {k: v for k, v in details.items() if v},
             }
             return Answer(200, orjson.dumps(body))
-        return self._answer(call, info, record, 202 if waits else 200)
+        return await self._answer(call, info, record, 202 if waits else 200)
+
+    async def _may_go(
+        self, call: Call, info: ResourceType, old: Record, options: deletion.DeleteOptions, *, named: bool = True
+    ) -> Record:
+        """Ask the webhooks whether *old* may be deleted; return it as it is then. Raises Failure."""
+        while True:
+            await self.gate.delete(call, info, old.obj, named=named)
+            now = self.storage.get(info.table, call.key)
+            if now is old:
+                return old
+            if now is None:
+                raise not_found(info.plural, info.group, call.name)
+            old = now
+            metadata.check_preconditions(info, old, call.name, options.preconditions())
 
     def _delete(
         self, call: Call, info: ResourceType, old: Record, options: deletion.DeleteOptions
@@ -410,9 +379,9 @@ class Operations:
         call.before = str(old.rv)
         return record, verdict.remove
 
-    def delete_collection(self, call: Call) -> Answer:
+    async def delete_collection(self, call: Call) -> Answer:
         """DELETE of a collection."""
-        info = _known(call)
+        info = known(call)
         if info.table == "namespaces":
             raise method_not_allowed(call.method)
         call.document = document(call) if call.body else {}
@@ -426,15 +395,17 @@ class Operations:
             record = self.storage.get(info.table, key)
             if record is not None and chosen.matches(record.obj):
                 call.namespace, call.name = key
+                record = await self._may_go(call, info, record, options, named=False)
                 done.append(self._delete(call, info, record, options)[0])
         call.namespace, call.name, call.changed = namespace, "", bool(done)
         meta = {"resourceVersion": str(self.storage.rv)}
+        done = await shown(done, info, call.version)
         return Answer(200, encode_list(done, info, call.version, "full", meta))
 
-    def bind(self, call: Call) -> Answer:
+    async def bind(self, call: Call) -> Answer:
         """POST to ``pods/binding``."""
-        info = _known(call)
-        given = document(call)
+        info = known(call)
+        given = await self._admitted(call, info, document(call), BINDING)
         node = (given.get("target") or {}).get("name")
         if not node:
             raise bare(500, "target.name: Required value")
@@ -450,10 +421,10 @@ class Operations:
         self._put(call, info, old, new)
         return _success(201)
 
-    def evict(self, call: Call) -> Answer:
+    async def evict(self, call: Call) -> Answer:
         """POST to ``pods/eviction``: deletes, when the disruption budget allows it."""
-        info = _known(call)
-        given = document(call)
+        info = known(call)
+        given = await self._admitted(call, info, document(call), EVICTION)
         options = deletion.DeleteOptions.read(given.get("deleteOptions") or {}, call.query)
         old = self.existing(call, info)
         metadata.check_preconditions(info, old, call.name, options.preconditions())
@@ -463,6 +434,12 @@ class Operations:
             old = self._put(call, info, old, pods.disrupted(old.obj, self.clock.now()))
         self._delete(call, info, old, options)
         return _success(201)
+
+    async def _admitted(self, call: Call, info: ResourceType, given: Body, own: Body) -> Body:
+        """Return the object of a subresource with a kind of its own as the webhooks leave it. Raises Failure."""
+        given = await self.gate.mutate(call, info, "CREATE", given, None, own=own)
+        await self.gate.validate(call, info, "CREATE", given, None, own=own)
+        return given
 
     def _use_budget(self, call: Call, pod: Body) -> None:
         snapshot = self.storage.snapshot(budgets.BUDGETS)
@@ -536,19 +513,11 @@ class Operations:
         self.committed(info, old, None)
         return record
 
-    def _answer(self, call: Call, info: ResourceType, record: Record | None, status: int) -> Answer:
+    async def _answer(self, call: Call, info: ResourceType, record: Record | None, status: int) -> Answer:
         assert record is not None, "every write answers with an object"
         form = negotiate(call.headers.get("accept", ""))
+        record = await self._in_version(record, info, call.version)
         return Answer(status, encode(record, info, call.version, form, now=self.clock.now()))
-
-
-def _known(call: Call) -> ResourceType:
-    assert call.info is not None, "the router has found the resource"
-    return call.info
-
-
-def _flag(text: str | None) -> bool:
-    return text is not None and text.lower() in ("1", "true", "")
 
 
 def _success(code: int) -> Answer:

@@ -44,9 +44,17 @@ def json_patch(target: Any, operations: Any) -> Any:
     return document
 
 
+class DoesNotApply(Failure):
+    """The patch is well formed and does not fit the object. ``why`` is told where a webhook has sent it."""
+
+    def __init__(self, why: str) -> None:
+        # To clients kube-apiserver keeps to itself what did not apply.
+        super().__init__(422, "Invalid", "the server rejected our request due to an error in our request")
+        self.why = why
+
+
 def _fails(text: str) -> Failure:
-    del text  # kube-apiserver keeps to itself what did not apply
-    return Failure(422, "Invalid", "the server rejected our request due to an error in our request")
+    return DoesNotApply(text)
 
 
 def _apply(document: Any, operation: dict[str, Any]) -> Any:

@@ -23,6 +23,7 @@ from kruise.runtime.objects import Resource
 if TYPE_CHECKING:
     from kruise.simulator.apiserver.call import Call
     from kruise.simulator.apiserver.failure import Cause
+    from kruise.simulator.apiserver.webhooks_convert import Converter
 
 Body = dict[str, Any]
 
@@ -61,6 +62,10 @@ class ResourceType:
     prepare: Callable[[Body, Call, Body | None], list[Cause]] | None = field(default=None, compare=False)
     """Prunes and defaults an object of a custom kind, in place, in the version of the call, and returns what is wrong
     with it; the third argument is the stored object that it replaces."""
+    converter: Converter | None = field(default=None, compare=False)
+    """The webhook that converts between the versions, where there is one."""
+    defaults: Callable[[Body, str], None] | None = field(default=None, compare=False)
+    """Fills in the defaults of a version of a custom kind, in place."""
     made_by_put: bool = False
     """A PUT of an object that is not there creates it."""
     definition: Body | None = field(default=None, compare=False)
@@ -94,9 +99,24 @@ class ResourceType:
         """Return *obj*, in any version, as it is stored."""
         return self._converted(obj, self.stored_version or self.api_version())
 
+    async def read_in(self, obj: Body, version: str) -> Body:
+        """Return :meth:`in_version`, asking a webhook where there is one. Raises Failure."""
+        return await self._asked(obj, self.api_version(version))
+
+    async def stored(self, obj: Body) -> Body:
+        """Return :meth:`to_storage`, asking a webhook where there is one. Raises Failure."""
+        return await self._asked(obj, self.stored_version or self.api_version())
+
+    async def _asked(self, obj: Body, api_version: str) -> Body:
+        if self.converter is None or obj["apiVersion"] == api_version:
+            return self._converted(obj, api_version)
+        return (await self.converter.convert([obj], api_version))[0]
+
     def _converted(self, obj: Body, api_version: str) -> Body:
         if obj.get("apiVersion") == api_version:
             return obj
+        if self.converter is not None:
+            raise RuntimeError(f"{self.name}: a webhook converts to {api_version}; that cannot be done without waiting")
         if self.convert is not None:
             return self.convert(obj, api_version)
         return {**obj, "apiVersion": api_version}
@@ -266,6 +286,12 @@ def builtin_types() -> list[ResourceType]:
     ]
 
 
+def known(call: Call) -> ResourceType:
+    """Return the resource of a request that the router has resolved."""
+    assert call.info is not None, "the router has found the resource"
+    return call.info
+
+
 class Registry:
     """The resources that the server knows now."""
 
@@ -319,6 +345,12 @@ class Registry:
     def stored(self, table: str) -> ResourceType | None:
         """Return the resource whose objects the store keeps under the name *table*."""
         return self._by_name.get(table) or next((r for r in self._by_name.values() if r.table == table), None)
+
+    def sharing(self, info: ResourceType) -> list[ResourceType]:
+        """Return *info* and every other resource that shows the same objects."""
+        if not info.stored_as and not any(r.stored_as == info.table for r in self._by_name.values()):
+            return [info]
+        return [info, *(r for r in self._by_name.values() if r.table == info.table and r.name != info.name)]
 
     def of_kind(self, api_version: str, kind: str) -> ResourceType | None:
         """Return the resource whose objects have this kind, whatever the version."""

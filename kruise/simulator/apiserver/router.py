@@ -25,6 +25,7 @@ from kruise.simulator.apiserver.openapi import OpenApi
 from kruise.simulator.apiserver.operations import Operations
 from kruise.simulator.apiserver.resources import Registry
 from kruise.simulator.apiserver.scale import Reviews, scale_of, with_scale
+from kruise.simulator.apiserver.webhooks_gate import SCALE
 
 _HEALTH: Final = ("healthz", "livez", "readyz")
 _OF_NAMESPACES: Final = ("status", "finalize")
@@ -91,12 +92,12 @@ async def route(call: Call, registry: Registry, operations: Operations, reviews:
     if call.verb == "get":
         return await operations.get(call)
     if call.verb == "create" and not call.name:
-        return operations.create(call)
+        return await operations.create(call)
     if call.verb == "deletecollection":
-        return operations.delete_collection(call)
+        return await operations.delete_collection(call)
     writes = {"update": operations.update, "patch": operations.patch, "delete": operations.delete}
     if call.name and call.verb in writes:
-        return writes[call.verb](call)
+        return await writes[call.verb](call)
     raise method_not_allowed(call.method)
 
 
@@ -108,7 +109,7 @@ async def _subresource(call: Call, operations: Operations) -> Answer:
     if sub in ("binding", "eviction"):
         if call.method != "POST":
             raise method_not_allowed(call.method)
-        return operations.bind(call) if sub == "binding" else operations.evict(call)
+        return await (operations.bind(call) if sub == "binding" else operations.evict(call))
     if sub in ("log", "exec", "ephemeralcontainers"):
         raise bad_request(f"pods/{sub}: a simulated pod runs no process")
     if sub == "scale":
@@ -116,9 +117,9 @@ async def _subresource(call: Call, operations: Operations) -> Answer:
     if call.verb == "get":
         return await operations.get(call)
     if call.verb == "update":
-        return operations.update(call)
+        return await operations.update(call)
     if call.verb == "patch":
-        return operations.patch(call)
+        return await operations.patch(call)
     raise method_not_allowed(call.method)
 
 
@@ -129,9 +130,12 @@ async def _scale(call: Call, operations: Operations) -> Answer:
         raise method_not_allowed(call.method)
     record = operations.existing(call, info)
     if call.verb != "get":
-        asked = operations.patched(call, info, scale_of(record.obj, info))
+        old = scale_of(record.obj, info)
+        gate = operations.gate
+        asked = await gate.mutate(call, info, "UPDATE", operations.patched(call, info, old), old, own=SCALE)
+        await gate.validate(call, info, "UPDATE", asked, old, own=SCALE)
         call.subresource = ""
-        changed = operations.change(call, info, record, lambda obj: with_scale(obj, info, asked))
+        changed = await operations.change(call, info, record, lambda obj: with_scale(obj, info, asked), ask=False)
         call.subresource = "scale"
         record = changed if changed is not None else record
     return Answer(200, orjson.dumps(scale_of(record.obj, info)))

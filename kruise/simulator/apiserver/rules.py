@@ -75,6 +75,31 @@ def _context(variables: Body) -> Any:
     return context
 
 
+def broken_expression(expression: str) -> str:
+    """Return why *expression* cannot be compiled; ``""`` when it can be, or when nobody can tell."""
+    if _library() is None:
+        return ""
+    try:
+        _library().compile(expression)
+    except (ValueError, RuntimeError) as error:
+        return f"compilation failed: {error}"
+    return ""
+
+
+def evaluate(expression: str, variables: Body) -> bool | str | None:
+    """Return what *expression* is for *variables*: a truth, the text of an error, or ``None`` without the library."""
+    if _library() is None:
+        return None
+    program = _compiled(expression)
+    if program is None:
+        return "the library cannot read the expression"
+    try:
+        found = program.execute(_context(variables))
+    except Exception as error:  # noqa: BLE001 - the library raises whatever the expression meets
+        return str(error)
+    return found if isinstance(found, bool) else f"it is of the type {type(found).__name__}, not bool"
+
+
 def has_rules(schema: Any) -> bool:
     """Tell whether there is a rule anywhere in *schema*."""
     if isinstance(schema, dict):

@@ -9,8 +9,10 @@ Guarantees:
 * Deterministic: uids, generated names and watch timeouts come from the random source that is passed in; time from the
   clock.
 
-What this does not do: no authorization and no server-side apply; webhooks are functions in
-``admission``.
+* Webhooks that are registered are called through ``caller`` (``webhooks.py``); functions of the process can join
+  ``operations.admission``.
+
+What this does not do: no authorization and no server-side apply.
 
 Example::
 
@@ -27,6 +29,7 @@ import contextlib
 import itertools
 import urllib.parse
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -47,6 +50,11 @@ from kruise.simulator.apiserver.router import resolve, route
 from kruise.simulator.apiserver.scale import Reviews
 from kruise.simulator.apiserver.storage import Commit, Record, Storage
 from kruise.simulator.apiserver.transport import InProcessTransport
+from kruise.simulator.apiserver.webhooks import Caller
+from kruise.simulator.apiserver.webhooks_admission import Admission
+from kruise.simulator.apiserver.webhooks_config import TABLES
+from kruise.simulator.apiserver.webhooks_convert import Converter
+from kruise.simulator.apiserver.webhooks_gate import Gate
 
 Body = dict[str, Any]
 Named = Resource[Any] | str
@@ -73,7 +81,9 @@ class ApiServer:
         self.rng = rng
         self.storage = Storage(start=start_version, history=history, retain=retain)
         self.registry = Registry([*builtin_types(), *event_types()])
-        self.operations = Operations(self.storage, self.registry, clock, rng)
+        self.webhooks = Admission(self.storage, rng)
+        self.gate = Gate(self.webhooks, self.registry, self.storage, clock)
+        self.operations = Operations(self.storage, self.registry, clock, rng, self.gate)
         self.operations.committed = self._committed
         self.reviews = Reviews()
         self.log = RequestLog()
@@ -83,6 +93,15 @@ class ApiServer:
         for name in namespaces:
             self.ensure_namespace(name)
         self.log.clear()
+
+    @property
+    def caller(self) -> Caller:
+        """What calls webhooks of admission and conversion; an HTTP front brings one for real HTTPS."""
+        return self.webhooks.caller
+
+    @caller.setter
+    def caller(self, caller: Caller) -> None:
+        self.webhooks.caller = caller
 
     # Fronts
 
@@ -146,25 +165,33 @@ class ApiServer:
             answer = await route(call, self.registry, self.operations, self.reviews)
         except Failure as failure:
             call.code, call.reason = failure.code, failure.reason
-            return Answer(failure.code, failure.body(), failure.headers(), warnings=tuple(call.warnings))
+            return Answer(failure.code, failure.body(), failure.headers(), warnings=tuple(dict.fromkeys(call.warnings)))
         call.code = answer.status
-        answer.warnings = tuple(call.warnings)
+        answer.warnings = tuple(dict.fromkeys(call.warnings))
         return answer
 
     # What the server does by itself
 
     def _committed(self, info: ResourceType, old: Record | None, new: Record | None) -> None:
+        if info.table in TABLES:
+            self.webhooks.forget()
         if info.name != DEFINITIONS:
             return
         if old is not None:
             self._forget(definition_type(old.obj), gone=new is None)
         if new is not None and not new.obj["metadata"].get("deletionTimestamp"):
-            self.registry.add(definition_type(new.obj))
+            self.registry.add(self._converting(definition_type(new.obj)))
             status = established(new.obj, self.clock.now())
             if status != new.obj.get("status"):
                 key = Key("", new.obj["metadata"]["name"])
                 changed = {**new.obj, "metadata": dict(new.obj["metadata"]), "status": status}
                 self.storage.put(DEFINITIONS, key, changed, actor="apiserver", now=self.clock.now())
+
+    def _converting(self, info: ResourceType) -> ResourceType:
+        conversion = (info.definition or {}).get("conversion") or {}
+        if conversion.get("strategy") != "Webhook":
+            return info
+        return replace(info, converter=Converter(conversion, lambda: self.caller, self.rng))
 
     def _forget(self, info: ResourceType, *, gone: bool) -> None:
         self.registry.remove(info.name)

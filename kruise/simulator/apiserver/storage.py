@@ -17,7 +17,7 @@ What this does not do: it knows no rule of any kind (names, generations, finaliz
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -34,11 +34,13 @@ _SNAPSHOTS: Final = 8
 class Record:
     """One version of one object. ``obj`` must not be changed."""
 
-    __slots__ = ("_wire", "obj", "rv")
+    __slots__ = ("_wire", "forms", "obj", "rv")
 
     def __init__(self, obj: Body, rv: int) -> None:
         self.obj = obj
         self.rv = rv
+        self.forms: dict[Hashable, Record] = {}
+        """This version of the object as a conversion webhook has made it."""
         self._wire: dict[str, bytes] = {}
 
     def wire(self, form: str, render: Callable[[Body], Body]) -> bytes:

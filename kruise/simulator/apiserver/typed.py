@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from kruise.apis import core_fields
 from kruise.apis.quantity import Quantity, QuantityError
+from kruise.simulator.apiserver import webhooks_types
 from kruise.simulator.apiserver.resources import ResourceType
 
 Body = dict[str, Any]
@@ -81,6 +82,8 @@ FILLED: Final[dict[str, dict[str, Any]]] = {
     "core.v1.ResourceQuota": {"spec": {}, "status": {}},
     "coordination.v1.Lease": {"spec": {}},
     "core.v1.PodTemplateSpec": {"metadata": {}},
+    "admissionregistration.v1.MutatingWebhook": {"clientConfig": {}},
+    "admissionregistration.v1.ValidatingWebhook": {"clientConfig": {}},
     "core.v1.PersistentVolumeClaimSpec": {"resources": {}},
     "apps.v1.StatefulSetSpec": {"updateStrategy": {}},
     "apps.v1.StatefulSet": {"status": {"replicas": 0, "availableReplicas": 0}},
@@ -132,7 +135,7 @@ def read(obj: Body, info: ResourceType, unknown: list[str]) -> Body:
     Raises TypeProblem. Parts that stay as they are, are shared.
     """
     group = "" if obj.get("apiVersion") == "v1" else info.group
-    name = type_of(group, info.kind)
+    name = type_of(group, info.kind) or webhooks_types.type_name(group, info.kind)
     if name:
         return _struct(obj, name, "", unknown)
     meta = obj.get("metadata")
@@ -158,11 +161,17 @@ def read_embedded(meta: Body, path: str) -> Body:
 
 @cache
 def _type(name: str) -> _Type:
-    fields: dict[str, tuple[str, str]] = {}
-    known = frozenset(core_fields.known_types())
-    for field in core_fields.fields(name).values():
-        fields[field.name] = _how(field.type, known)
+    known = _known()
+    if name in webhooks_types.TYPES:
+        fields = {field: _how(type_name, known) for field, type_name in webhooks_types.TYPES[name].items()}
+    else:
+        fields = {field.name: _how(field.type, known) for field in core_fields.fields(name).values()}
     return _Type(fields, FILLED.get(name, {}))
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(core_fields.known_types()) | webhooks_types.TYPES.keys()
 
 
 def _how(type_name: str, known: frozenset[str]) -> tuple[str, str]:
@@ -217,7 +226,7 @@ def _value(value: Any, how: tuple[str, str], path: str, unknown: list[str]) -> A
 
 @cache
 def _inner(name: str) -> tuple[str, str]:
-    return _how(name, frozenset(core_fields.known_types()))
+    return _how(name, _known())
 
 
 def _scalar(value: Any, kind: str, path: str) -> Any:

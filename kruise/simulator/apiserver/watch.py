@@ -31,6 +31,7 @@ from kruise.simulator.apiserver.resources import ResourceType
 from kruise.simulator.apiserver.storage import Commit, Compacted, Record
 from kruise.simulator.apiserver.tables import columns_of
 from kruise.simulator.apiserver.typed import FILLED, type_of
+from kruise.simulator.apiserver.webhooks_convert import at_hand, shown
 
 Body = dict[str, Any]
 INITIAL_END: Final = "k8s.io/initial-events-end"
@@ -72,6 +73,8 @@ class Watch:
         self._bookmarks = bookmarks
         self._table = frontend.storage.table(info.table)
         self._lines: deque[bytes] = deque()
+        self._unread: deque[tuple[bytes, Record | None]] = deque()
+        """Events whose objects a webhook has to convert first; they hold up everything behind them."""
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
         loop = asyncio.get_running_loop()
@@ -101,9 +104,9 @@ class Watch:
         for key in snapshot.keys[low:high]:
             record = snapshot.records[key]
             if self._filter.matches(record.obj):
-                self._lines.append(self._event(b"ADDED", record))
+                self._send(b"ADDED", record)
         if mark_end:
-            self._lines.append(self._bookmark(at, {INITIAL_END: "true"}))
+            self._send(self._bookmark(at, {INITIAL_END: "true"}), None)
 
     def wake(self) -> None:
         """A commit of the resource became visible."""
@@ -119,9 +122,33 @@ class Watch:
     def ready(self) -> bytes | None:
         """Return the next line, if there is one."""
         while not self._lines:
-            if self._over or not self._step():
+            if self._unread or self._over or not self._step():
                 return None
         return self._lines.popleft()
+
+    def _send(self, kind: bytes, record: Record | None) -> None:
+        """Send an event of *record*, or the line *kind* as it is."""
+        if self._unread:
+            self._unread.append((kind, record))
+        elif record is None:
+            self._lines.append(kind)
+        elif (found := at_hand(record, self._info, self._version)) is not None:
+            self._lines.append(self._event(kind, found))
+        else:
+            self._unread.append((kind, record))
+
+    async def _convert(self) -> None:
+        waiting = list(self._unread)
+        try:
+            records = [record for _, record in waiting if record is not None]
+            found = iter(await shown(records, self._info, self._version))
+        except Failure as failure:
+            self._unread.clear()
+            self._fail(failure)
+            return
+        for kind, record in waiting:
+            self._unread.popleft()
+            self._lines.append(kind if record is None else self._event(kind, next(found)))
 
     def _step(self) -> bool:
         """Look at one more commit or timer; False when there is neither."""
@@ -139,7 +166,7 @@ class Watch:
         if now >= self._next_bookmark:
             self._next_bookmark = self._bookmark_after(now)
             self._seen = max(self._seen, self._frontend.visible)
-            self._lines.append(self._bookmark(self._seen, None))
+            self._send(self._bookmark(self._seen, None), None)
             return True
         if now >= self._end:
             self.close()
@@ -156,15 +183,15 @@ class Watch:
         if chosen.namespace and commit.key.namespace != chosen.namespace:
             return
         if not chosen.selects:
-            self._lines.append(self._event(commit.type.encode(), commit.new))
+            self._send(commit.type.encode(), commit.new)
             return
         was = commit.previous is not None and chosen.matches(commit.previous.obj)
         now = commit.type != "DELETED" and chosen.matches(commit.new.obj)
         if now:
-            self._lines.append(self._event(b"MODIFIED" if was else b"ADDED", commit.new))
+            self._send(b"MODIFIED" if was else b"ADDED", commit.new)
         elif was:
             assert commit.previous is not None, "an object that was selected was there"
-            self._lines.append(self._event(b"DELETED", _stamped(commit.previous, commit.rv)))
+            self._send(b"DELETED", _stamped(commit.previous, commit.rv))
 
     def _event(self, kind: bytes, record: Record) -> bytes:
         if self._form == "table":
@@ -208,6 +235,9 @@ class Watch:
 
     async def wait(self) -> bool:
         """Wait until there may be a line; False when the watch is over."""
+        if self._unread and not self._ended():
+            await self._convert()
+            return True
         if self._ended():
             return bool(self._lines)
         loop = asyncio.get_running_loop()
