@@ -97,6 +97,12 @@ class Attached:
         self._server.storage.listeners.remove(self._on_commit)
 
 
+def _controller(agent: str) -> str:
+    """Return who of ours sent a request: ``kruise-manager/1.0 sidecarset-controller term/3``, or nobody in particular."""
+    words = agent.split(" ")
+    return words[1] if len(words) > 1 and not words[1].startswith("term/") else ""
+
+
 def audited(events: Iterable[Body]) -> list[Written]:
     """Return the answered requests of an audit log (``audit.k8s.io/v1``), in its order.
 
@@ -135,7 +141,7 @@ def audited(events: Iterable[Body]) -> list[Written]:
                 time=parse_time(event.get("requestReceivedTimestamp")) or 0.0,
                 dry_run="dryRun=All" in event.get("requestURI", ""),
                 ordinal=len(found),
-                controller=event.get("userAgent", "").partition(" ")[2],
+                controller=_controller(event.get("userAgent", "")),
                 message=(event.get("responseStatus") or {}).get("message", ""),
             )
         )

@@ -536,6 +536,21 @@ def test_an_audit_log_shows_writes_that_changed_nothing():
     assert [w.changed for w in audited(log)] == [None, True, False, True]
 
 
+def test_an_audit_log_says_which_controller_of_ours_wrote():
+    agents = [
+        "kruise-manager/1.0 sidecarset-controller term/3",
+        "kruise-manager/1.0 b",
+        "kruise-manager/1.0 term/0",
+        "k",
+    ]
+    assert [w.controller for w in audited(audit("patch", 5, agent=one) for one in agents)] == [
+        "sidecarset-controller",
+        "b",
+        "",
+        "",
+    ]
+
+
 def test_watch_events_and_audit_log_together_are_a_history():
     def event(kind, rv):
         obj = {"metadata": {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": str(rv)}}
