@@ -98,7 +98,7 @@ class Attached:
 
 
 def _controller(agent: str) -> str:
-    """Return who of ours sent a request: ``kruise-manager/1.0 sidecarset-controller term/3``, or nobody in particular."""
+    """Return the controller that ``kruise-manager/1.0 sidecarset-controller term/3`` names; empty where none is."""
     words = agent.split(" ")
     return words[1] if len(words) > 1 and not words[1].startswith("term/") else ""
 
