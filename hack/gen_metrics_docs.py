@@ -45,7 +45,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Leader election", "", ("leader_election_", "kruise_manager_is_leader", "kruise_leader_")),
     ("Informers", "", ("kruise_informer_",)),
     ("Consistency, writes and events", "", ("kruise_consistency_", "kruise_noop_", "kruise_events_")),
-    ("Process", "", ("kruise_event_loop_", "certwatcher_")),
+    ("Process", "", ("kruise_event_loop_", "kruise_metrics_", "certwatcher_")),
 )
 
 HEAD = """# Metrics

@@ -9,7 +9,7 @@ Guarantees:
   is ``le="1"``, as Go prints it, and not ``le="1.0"``.
 * MET2: one registry per :class:`Metrics`, hence per manager; nothing global. A scrape has no ``*_created`` series;
   :func:`switch_off_created_series`, called once in ``main``, also saves keeping them (prometheus-client offers only a
-  process-wide switch).
+  process-wide switch). A source of samples that fails loses its own samples only: it is counted, and told of once.
 * MET3: label names are fixed at registration, and each family takes a bounded number of label sets; what comes above
   the bound is counted under ``exceeded_cardinality_limit``.
 * MET4: :attr:`Metrics.catalog` lists every family; :func:`lint` holds their names to the rules of Prometheus.
@@ -20,6 +20,7 @@ What this does not do: it serves nothing; see ``manager/metrics_server.py``.
 
 from __future__ import annotations
 
+import functools
 import gc
 import platform
 import re
@@ -123,6 +124,8 @@ class ScrapeFamily(Collector):
         self._fold = fold
         """How two sources that give the same labels become one sample; without it they must not."""
         self._sources: list[Callable[[], Iterable[Sample]]] = []
+        self.on_failure: Callable[[Exception], None] | None = None
+        """Told of what a source raised."""
 
     def add(self, source: Callable[[], Iterable[Sample]]) -> Callable[[], None]:
         """Ask *source* at every scrape from now on; the function returned stops that."""
@@ -140,7 +143,9 @@ class ScrapeFamily(Collector):
         for source in self._sources:
             try:
                 samples = list(source())
-            except Exception:  # noqa: BLE001, S112 - a scrape must never fail for one component
+            except Exception as error:  # noqa: BLE001 - a scrape must never fail for one component
+                if self.on_failure is not None:
+                    self.on_failure(error)
                 continue
             for sample in samples:
                 if self._fold is None:
@@ -265,6 +270,9 @@ class Metrics:
     def __init__(self, *, clients: bool = False, process: bool = True) -> None:
         self.registry: Final = CollectorRegistry(auto_describe=False)
         self._controllers: set[str] = set()
+        self._told: set[str] = set()
+        self.on_source_error: Callable[[str, Exception], None] | None = None
+        """Told of the first failure of each metric's sources."""
         self._counters: dict[str, Family[Counter]] = {}
         self.catalog: Final[list[Described]] = []
         """Every family of this registry but those of the process and of Python."""
@@ -447,6 +455,11 @@ class Metrics:
         self.certificate_errors = self._plain_counter(
             "certwatcher_read_certificate_errors_total", "Failed reads of the serving certificate."
         )
+        self.source_errors = self._counter(
+            "kruise_metrics_source_errors_total",
+            "Failures of what computes the samples of a metric when it is scraped; they are missing from that scrape.",
+            ("metric",),
+        )
         self.certificate_expiry = self._scrape(
             "kruise_webhook_certificate_expiry_seconds",
             "Seconds until the first of the serving certificates ends; absent while nothing is served over TLS.",
@@ -492,6 +505,13 @@ class Metrics:
     ) -> ScrapeFamily:
         return self.add(ScrapeFamily(name, text, labels, fold=fold))
 
+    def _lost(self, name: str, error: Exception) -> None:
+        """Count samples that are missing from a scrape; tell why at the first time, for scrapes come often."""
+        self.source_errors.labels(name).inc()
+        if name not in self._told and self.on_source_error is not None:
+            self._told.add(name)
+            self.on_source_error(name, error)
+
     def claim_controller(self, name: str) -> None:
         """Reserve the label value of a controller; raises ValueError when another controller has it (CTL6)."""
         if name in self._controllers:
@@ -503,5 +523,6 @@ class Metrics:
         if any(one.name == family.name for one in self.catalog):
             raise ValueError(f"the metric {family.name} is there already")
         self.registry.register(family)
+        family.on_failure = functools.partial(self._lost, family.name)
         self._describe(family.name, "counter" if family.counter else "gauge", family.text, family.label_names)
         return family

@@ -23,12 +23,15 @@ from typing import Final
 from kruise.runtime.client.rest import Rest
 from kruise.runtime.clock import Clock, Random
 from kruise.runtime.errors import ConfigError
+from kruise.runtime.log import get_logger
 from kruise.runtime.manager.authz import Authorizer
 from kruise.runtime.manager.certs import ServingCertificate
 from kruise.runtime.manager.http import Call, Handler, HttpServer, Reply, parse_address
 from kruise.runtime.metrics import CONTENT_TYPE, Metrics
 
 FLAG: Final = "--metrics-addr"
+
+log = get_logger("metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class MetricsServer:
 
     def __init__(self, metrics: Metrics, options: MetricsOptions, rest: Rest, *, clock: Clock, rng: Random) -> None:
         self._metrics = metrics
+        metrics.on_source_error = _tell
         address = parse_address(options.address, FLAG)
         secure = address is not None and options.secure
         self._authorizer = Authorizer(rest, clock=clock, rng=rng) if secure else None
@@ -72,6 +76,10 @@ class MetricsServer:
 
     async def _scrape(self, _call: Call) -> Reply:
         return Reply(200, self._metrics.render(), CONTENT_TYPE)
+
+
+def _tell(metric: str, error: Exception) -> None:
+    log.error("a metric has no samples of one of its sources", metric=metric, exc_info=error)
 
 
 def _certificate(options: MetricsOptions, clock: Clock, metrics: Metrics) -> ServingCertificate:

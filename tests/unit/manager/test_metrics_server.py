@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from kruise.runtime.client.rest import Rest
 from kruise.runtime.clock import Random, SystemClock
@@ -50,6 +51,18 @@ async def test_met5_plain_metrics_with_content_type() -> None:
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert 'controller_runtime_reconcile_total{controller="broadcastjob-controller",result="success"} 1.0\n' in text
     assert "python_info" in text and "_created" not in text
+
+
+async def test_met2_a_source_that_fails_is_logged_once_and_the_scrape_goes_on() -> None:
+    metrics = Metrics(process=False)
+    metrics.queue_depth.add(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    _, served = make(MetricsOptions("127.0.0.1:0"), metrics)
+    with capture_logs() as logs:
+        async with serving(served) as (base, session):
+            for _ in range(3):
+                async with session.get(f"{base}/metrics") as answer:
+                    assert answer.status == 200
+    assert [one["metric"] for one in logs if one["log_level"] == "error"] == ["workqueue_depth"]
 
 
 async def test_met7_extra_handlers_before_and_while_it_runs() -> None:

@@ -87,6 +87,7 @@ OURS: dict[str, tuple[str, str]] = {
     "kruise_webhook_certificate_expiry_seconds": ("gauge", ""),
     "kruise_noop_writes_skipped_total": ("counter", "controller"),
     "kruise_events_dropped_total": ("counter", "reason"),
+    "kruise_metrics_source_errors_total": ("counter", "metric"),
 }  # fmt: skip
 
 
@@ -217,7 +218,13 @@ def test_met2_a_source_that_fails_loses_its_own_samples_only() -> None:
 
     m.queue_depth.add(broken)
     stop = m.queue_depth.add(lambda: [Sample(("q", "c", "0"), 3.0)])
-    assert b'workqueue_depth{controller="c",name="q",priority="0"} 3.0' in m.render()
+    told: list[tuple[str, str]] = []
+    m.on_source_error = lambda name, error: told.append((name, repr(error)))
+    for _ in range(3):
+        assert b'workqueue_depth{controller="c",name="q",priority="0"} 3.0' in m.render()
+    # It is counted at every scrape, so that somebody can look for it, and told of once, because scrapes come often.
+    assert m.source_errors.labels("workqueue_depth")._value.get() == 3.0
+    assert told == [("workqueue_depth", "RuntimeError('no')")]
     stop()
     assert b"workqueue_depth{" not in m.render()
 
