@@ -130,7 +130,7 @@ class Facts:
 _STATES: Final = tuple(State)
 
 
-def _row(stay: Act = Act.STAY, **moves: tuple[Act, State]) -> dict[State, Next]:
+def _row(stay: Act = Act.STAY, /, **moves: tuple[Act, State]) -> dict[State, Next]:
     """Return the successors for one event: *stay* in every state that is not named."""
     row = {state: Next(stay, state) for state in _STATES}
     row.update({State[name]: Next(act, to) for name, (act, to) in moves.items()})
@@ -140,6 +140,17 @@ def _row(stay: Act = Act.STAY, **moves: tuple[Act, State]) -> dict[State, Next]:
 _S = State
 _REFUSED: Final = (Act.REFUSE, _S.FOREIGN)
 _RESTORED: Final = (Act.MOVE, _S.NORMAL)
+_STARTS: Final = {
+    # A pod without the label does not get one by an update (spec 7.2).
+    "NONE": (Act.START, _S.NONE),
+    "PREPARING_NORMAL": (Act.START, _S.UPDATING),
+    "NORMAL": (Act.START, _S.UPDATING),
+    "PREPARING_UPDATE": (Act.START, _S.UPDATING),
+    "UPDATING": (Act.START, _S.UPDATING),
+    "PREPARING_DELETE": _RESTORED,
+    "FOREIGN": _REFUSED,
+}
+"""What an update that no hook holds does in most states."""
 
 TABLE: Final[dict[Event, dict[State, Next]]] = {
     Event.PRE_NORMAL_MET: _row(PREPARING_NORMAL=(Act.MOVE, _S.NORMAL)),
@@ -162,32 +173,13 @@ TABLE: Final[dict[Event, dict[State, Next]]] = {
         PREPARING_DELETE=_RESTORED,
         FOREIGN=_REFUSED,
     ),
-    Event.UPDATE_FREE: _row(
-        # A pod without the label does not get one by an update (spec 7.2).
-        NONE=(Act.START, _S.NONE),
-        PREPARING_NORMAL=(Act.START, _S.UPDATING),
-        NORMAL=(Act.START, _S.UPDATING),
-        PREPARING_UPDATE=(Act.START, _S.UPDATING),
-        UPDATING=(Act.START, _S.UPDATING),
-        UPDATED=(Act.REARM, _S.PREPARING_UPDATE),
-        PREPARING_DELETE=_RESTORED,
-        FOREIGN=_REFUSED,
-    ),
-    Event.UPDATE_UNHOOKED: _row(
-        NONE=(Act.START, _S.NONE),
-        PREPARING_NORMAL=(Act.START, _S.UPDATING),
-        NORMAL=(Act.START, _S.UPDATING),
-        PREPARING_UPDATE=(Act.START, _S.UPDATING),
-        UPDATING=(Act.START, _S.UPDATING),
-        # The event ARMED leads to Normal first: there is nothing to put back.
-        UPDATED=(Act.WAIT, _S.UPDATED),
-        PREPARING_DELETE=_RESTORED,
-        FOREIGN=_REFUSED,
-    ),
+    Event.UPDATE_FREE: _row(**_STARTS, UPDATED=(Act.REARM, _S.PREPARING_UPDATE)),
+    # The event ARMED leads to Normal first: there is nothing to put back.
+    Event.UPDATE_UNHOOKED: _row(**_STARTS, UPDATED=(Act.WAIT, _S.UPDATED)),
     Event.DELETE_HELD: {
         state: Next(Act.WAIT if state is _S.PREPARING_DELETE else Act.MOVE, _S.PREPARING_DELETE) for state in _STATES
     },
-    Event.DELETE_FREE: _row(stay=Act.DELETE),
+    Event.DELETE_FREE: _row(Act.DELETE),
 }
 """What follows of an event, in every state (rule 29)."""
 

@@ -15,18 +15,16 @@ What this does not do: it does not ask whether a pod may be upgraded at all, as 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
-
-import msgspec
 
 from kruise.apis.core import Pod
 from kruise.apis.intorstring import sidecarset_max_unavailable, sidecarset_partition
 from kruise.apis.selectors import Selector, SelectorError, convert_fast
 from kruise.apis.sidecarset import RESTART_ALWAYS, ScatterTerm, SidecarSetUpdateStrategy
 from kruise.apis.statefulset import PriorityStrategy
+from kruise.controllers.common.priority import by_labels
 from kruise.controllers.common.readiness import condition_of
 from kruise.controllers.sidecarset.podstate import pod_ready
 from kruise.runtime.clock import parse_time
@@ -39,8 +37,6 @@ Rank = tuple[float, ...]
 T = TypeVar("T", bound=Hashable)
 
 _PHASES: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
-_TRAILING: Final = re.compile(r"[0-9]*\Z")
-_MAX_DIGITS: Final = 18
 _EVERY_VALUE: Final = "*"
 _FIRST: Final = float("-inf")
 
@@ -80,40 +76,17 @@ def _recent(seconds: float | None) -> float:
 
 def ranking(strategy: PriorityStrategy | None) -> Callable[[Pod], Rank]:
     """Return the function that ranks a pod: by priority, then by default. A term with a broken selector is skipped."""
-    if strategy is not None and strategy.weight_priority:
-        terms = [(_selector(term.match_selector), term.weight) for term in strategy.weight_priority]
-        known = [(selector, weight) for selector, weight in terms if selector is not None]
-
-        def by_weight(pod: Pod) -> Rank:
-            labels = pod.metadata.labels
-            return (-sum(weight for selector, weight in known if selector.matches(labels)), 0, *default_rank(pod))
-
-        return by_weight
-    if strategy is not None and strategy.order_priority:
-        keys = [term.ordered_key for term in strategy.order_priority]
-        return lambda pod: (*_by_order(keys, pod.metadata.labels), *default_rank(pod))
-    return default_rank
+    place = by_labels(strategy, _selector)
+    if place is None:
+        return default_rank
+    return lambda pod: (*place(pod.metadata.labels), *default_rank(pod))
 
 
-def _selector(selector: Any) -> Selector | None:
+def _selector(plain: dict[str, Any]) -> Selector | None:
     try:
-        return convert_fast(msgspec.to_builtins(selector))
+        return convert_fast(plain)
     except SelectorError:
         return None
-
-
-def _by_order(keys: Sequence[str], labels: Mapping[str, str]) -> tuple[int, int]:
-    """Rank by the first of *keys* that a pod has, the larger number first; a pod with none comes before all."""
-    for level, key in enumerate(keys):
-        if key in labels:
-            return level, -_trailing_number(labels[key])
-    return -1, 0
-
-
-def _trailing_number(value: str) -> int:
-    found = _TRAILING.search(value)
-    digits = found[0].lstrip("0") if found is not None else ""
-    return int(digits) if digits and len(digits) <= _MAX_DIGITS else 0
 
 
 # ---- scatter ---------------------------------------------------------------------------------------------------------

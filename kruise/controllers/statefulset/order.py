@@ -14,16 +14,13 @@ What this does not do: it knows no budget. ``update`` does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from typing import Final
-
-import msgspec
 
 from kruise.apis.ordinals import OrdinalRange
 from kruise.apis.selectors import convert
 from kruise.apis.statefulset import RollingUpdate, UnorderedUpdate
 from kruise.controllers.common.lifecycle import State, state_of
+from kruise.controllers.common.priority import by_labels
 from kruise.controllers.statefulset.predicates import revision_of, short_hash
 from kruise.runtime.objects import Object
 
@@ -33,35 +30,13 @@ Rank = tuple[int, int, int]
 """Where a pod comes; lower first. The last number is the negated ordinal, so no two are equal."""
 Ranking = Callable[[int, Mapping[str, str]], Rank]
 
-_TRAILING: Final = re.compile(r"[0-9]*\Z")
-_NO_KEY: Final = -1
-_MAX_DIGITS: Final = 18
-
 
 def ranking(unordered: UnorderedUpdate | None) -> Ranking:
     """Return the function that ranks a pod by its ordinal and labels. Raises SelectorError for a bad selector."""
-    strategy = unordered.priority_strategy if unordered is not None else None
-    if strategy is not None and strategy.weight_priority:
-        terms = [(convert(msgspec.to_builtins(t.match_selector)), t.weight) for t in strategy.weight_priority]
-        return lambda ordinal, labels: (-sum(w for s, w in terms if s.matches(labels)), 0, -ordinal)
-    if strategy is not None and strategy.order_priority:
-        keys = [term.ordered_key for term in strategy.order_priority]
-
-        def by_order(ordinal: int, labels: Mapping[str, str]) -> Rank:
-            for level, key in enumerate(keys):
-                if key in labels:
-                    return level, -_trailing_number(labels[key]), -ordinal
-            return _NO_KEY, 0, -ordinal
-
-        return by_order
-    return lambda ordinal, _: (0, 0, -ordinal)
-
-
-def _trailing_number(value: str) -> int:
-    found = _TRAILING.search(value)
-    digits = found[0].lstrip("0") if found is not None else ""
-    # A label value holds 63 characters; beyond 64 bits OpenKruise reads no number.
-    return int(digits) if digits and len(digits) <= _MAX_DIGITS else 0
+    place = by_labels(unordered.priority_strategy if unordered is not None else None, convert)
+    if place is None:
+        return lambda ordinal, _: (0, 0, -ordinal)
+    return lambda ordinal, labels: (*place(labels), -ordinal)
 
 
 def first_candidate(ordinals: OrdinalRange, partition: int) -> int:
