@@ -12,12 +12,12 @@ from typing import Final
 
 import msgspec
 
+from kruise.apis.group import GROUP
 from kruise.runtime.objects import Object, Resource
 
 __all__ = [
     "BROADCASTJOBS",
     "BROADCASTJOBS_V1ALPHA1",
-    "GROUP",
     "LABEL_CONTROLLER_UID",
     "LABEL_JOB_NAME",
     "NODE_UID_ANNOTATION",
@@ -30,7 +30,6 @@ __all__ = [
     "JobCondition",
 ]
 
-GROUP: Final = "apps.kruise.io"
 LABEL_JOB_NAME: Final = "broadcastjob-name"
 """On every pod of a job: the name of the job."""
 LABEL_CONTROLLER_UID: Final = "broadcastjob-controller-uid"

@@ -24,7 +24,6 @@ from kruise.apis.broadcastjob import (
     ALWAYS,
     BROADCASTJOBS,
     FAIL_FAST,
-    GROUP,
     LABEL_CONTROLLER_UID,
     LABEL_JOB_NAME,
     NEVER,
@@ -33,6 +32,7 @@ from kruise.apis.broadcastjob import (
 )
 from kruise.apis.core_fields import type_errors
 from kruise.apis.fielderrors import FieldError, invalid
+from kruise.apis.group import GROUP
 from kruise.apis.meta import validate_object_meta
 from kruise.apis.podtemplate import default_pod_template, validate_pod_template
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kruise.apis.broadcastjob import GROUP
+from kruise.apis.group import GROUP
 from kruise.apis.statefulset import LabelSelector, PriorityStrategy
 from kruise.runtime.objects import EMPTY_MAP, Object, Resource
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from kruise.apis.broadcastjob import GROUP
+from kruise.apis.group import GROUP
 from kruise.runtime.objects import EMPTY_MAP, Object, Resource
 
 __all__ = [

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import msgspec
 
-from kruise.apis.broadcastjob import GROUP
 from kruise.apis.core_fields import type_errors
 from kruise.apis.go_encoding import POD_TEMPLATE, canonical
+from kruise.apis.group import GROUP
 from kruise.apis.plain import wide_numbers, without_nulls
 from kruise.apis.podtemplate import default_pod_template
 from kruise.apis.quantity import Quantity, QuantityError
