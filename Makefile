@@ -70,7 +70,7 @@ types: venv ## Check types (mypy, strict)
 	$(BIN)/mypy
 
 .PHONY: run
-run: venv ## Run the manager against the current kubeconfig (flags: ARGS=...)
+run: venv ## Run the manager against the current kubeconfig (flags: ARGS=...; WEBHOOK_HOST=... serves webhooks there)
 	$(PY) -m kruise $(if $(WEBHOOK_HOST),,--disable-webhooks) $(ARGS)
 
 ##@ Test
@@ -159,8 +159,8 @@ build-installer: venv ## Write dist/install.yaml for the image IMG
 	$(PY) -m hack.manifests --image $(IMG) --only-installer
 
 .PHONY: install
-install: venv ## Install the CRDs into the cluster of the current kubeconfig
-	$(PY) -m hack.install install
+install: venv ## Install the CRDs into the cluster of the current kubeconfig; with WEBHOOK_HOST=... what calls it, too
+	$(PY) -m hack.install install $(if $(WEBHOOK_HOST),--webhooks)
 
 .PHONY: uninstall
 uninstall: venv ## Remove the CRDs; refused while objects of ours exist, unless FORCE=1

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -41,6 +42,7 @@ from kruise.runtime.objects import Object, Resource
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LOCAL: Final = ROOT / "config" / "local"
+WITH_WEBHOOKS: Final = ROOT / "config" / "local-webhooks"
 DEFAULT: Final = ROOT / "config" / "default"
 MANAGER: Final = "kruise-install"
 """Owner of the fields that are applied."""
@@ -56,6 +58,7 @@ def _kind(group: str, version: str, kind: str, plural: str, *, namespaced: bool 
 
 DEFINITIONS: Final = _kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
 _RBAC: Final = "rbac.authorization.k8s.io"
+_WEBHOOKS: Final = "admissionregistration.k8s.io"
 KINDS: Final[Mapping[str, Resource[Object]]] = {
     one.kind: one
     for one in (
@@ -68,6 +71,9 @@ KINDS: Final[Mapping[str, Resource[Object]]] = {
         _kind(_RBAC, "v1", "Role", "roles", namespaced=True),
         _kind(_RBAC, "v1", "RoleBinding", "rolebindings", namespaced=True),
         _kind("apps", "v1", "Deployment", "deployments", namespaced=True),
+        _kind("", "v1", "Secret", "secrets", namespaced=True),
+        _kind(_WEBHOOKS, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
+        _kind(_WEBHOOKS, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
         _kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", namespaced=True),
         _kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", namespaced=True),
         _kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", namespaced=True),
@@ -157,7 +163,8 @@ class Installer:
             )
 
     async def _define(self, one: Manifest) -> None:
-        # Replaced as a whole, not applied: what other owners left in the spec (a conversion webhook, say) must go.
+        # Replaced as a whole, not applied: what other owners left in the spec (a conversion webhook, say) must go. Whom
+        # the API server trusts for a conversion that stays is the manager's word.
         name, meta = one["metadata"]["name"], one["metadata"]
         for _ in range(5):
             live = await self._get(DEFINITIONS, "", name)
@@ -169,7 +176,9 @@ class Installer:
                 kept = live["metadata"]
                 for key in ("labels", "annotations"):
                     kept[key] = (kept.get(key) or {}) | meta.get(key, {})
-                changed = await self._send("update", "PUT", DEFINITIONS, {**one, "metadata": kept}, name=name)
+                changed = await self._send(
+                    "update", "PUT", DEFINITIONS, {**_trusting(one, live), "metadata": kept}, name=name
+                )
             except ApiError as error:
                 if error.status.code == 409:
                     continue
@@ -276,6 +285,16 @@ class Installer:
         return _decoded(answer.body)
 
 
+def _trusting(one: Manifest, live: Manifest) -> Manifest:
+    """Return the definition *one* with the caBundle of *live*, where both are converted by a webhook."""
+    wanted, known = (copy.deepcopy(d["spec"].get("conversion") or {}) for d in (one, live))
+    bundle = ((known.get("webhook") or {}).get("clientConfig") or {}).get("caBundle")
+    if not bundle or wanted.get("strategy") != "Webhook":
+        return one
+    wanted["webhook"]["clientConfig"].setdefault("caBundle", bundle)
+    return {**one, "spec": {**one["spec"], "conversion": wanted}}
+
+
 def _decoded(body: bytes) -> Manifest:
     found: Manifest = orjson.loads(body)
     return found
@@ -310,9 +329,9 @@ async def _run(args: argparse.Namespace) -> None:
         )
         installer = Installer(rest, clock)
         if args.command == "install":
-            await installer.install(render(LOCAL))
+            await installer.install(render(WITH_WEBHOOKS if args.webhooks else LOCAL))
         elif args.command == "uninstall":
-            await installer.uninstall(render(LOCAL), force=args.force)
+            await installer.uninstall(render(WITH_WEBHOOKS), force=args.force)
         elif args.command == "deploy":
             await installer.install(render(DEFAULT, image=args.image))
         else:
@@ -331,6 +350,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--kubeconfig", default=None, help="path of a kubeconfig; default: KUBECONFIG")
         command.add_argument("--context", default=None, help="context of the kubeconfig")
+        if name == "install":
+            command.add_argument("--webhooks", action="store_true", help="and what calls a manager outside the cluster")
         if name == "deploy":
             command.add_argument("--image", default="", help="image of the manager")
         if name.startswith("un"):

@@ -295,6 +295,18 @@ def test_deploy_applies_everything_in_order() -> None:
     assert {line.rsplit(" ", 1)[1] for line in run(cluster, "install", DEFAULT)} == {"unchanged"}
 
 
+def test_crt2_deploying_again_keeps_whom_the_api_server_trusts_for_a_conversion() -> None:
+    cluster = Cluster()
+    run(cluster, "install", DEFAULT)
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{SETS}"
+    conversion = cluster.objects[path]["spec"]["conversion"]
+    conversion["webhook"]["clientConfig"]["caBundle"] = "Qw=="
+    assert f"customresourcedefinition {SETS} unchanged" in run(cluster, "install", DEFAULT)
+    assert cluster.objects[path]["spec"]["conversion"] == conversion
+    run(cluster, "install", LOCAL)  # nothing converts there, and nothing is left of it
+    assert cluster.objects[path]["spec"]["conversion"] == {"strategy": "None"}
+
+
 def test_uninstall_refuses_while_objects_exist() -> None:
     cluster = Cluster()
     run(cluster, "install")
@@ -322,12 +334,12 @@ def test_undeploy_keeps_the_definition_while_objects_exist() -> None:
 
 
 def test_a_kind_that_is_not_known_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="v1 Secret: not a kind that is installed here"):
-        install._resource({"apiVersion": "v1", "kind": "Secret"})
+    with pytest.raises(ConfigError, match="v1 ConfigMap: not a kind that is installed here"):
+        install._resource({"apiVersion": "v1", "kind": "ConfigMap"})
 
 
 def test_every_kind_of_the_manifests_is_known() -> None:
-    for folder in ("default", "prometheus", "network-policy"):
+    for folder in ("default", "local-webhooks", "prometheus", "network-policy"):
         for one in kustomize.render(LOCAL.parent / folder):
             assert install._resource(one).kind == one["kind"]
 

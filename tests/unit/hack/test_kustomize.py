@@ -53,10 +53,16 @@ def with_component(folder: Path, component: str) -> Path:
     extra = folder / "config" / "with"
     extra.mkdir()
     base, given = "../default", [f"../components/{component}"]
-    if component == "ha":  # config/default has it already
+    if component in ("ha", "webhook-conversion"):  # config/default has them already
         (folder / "config" / "default" / "kustomization.yaml").write_text(
             dump(
-                [{"apiVersion": kustomize._API["Kustomization"], "kind": "Kustomization", "resources": ["../manager"]}]
+                [
+                    {
+                        "apiVersion": kustomize._API["Kustomization"],
+                        "kind": "Kustomization",
+                        "resources": ["../crd", "../manager"],
+                    }
+                ]
             )
         )
     (extra / "kustomization.yaml").write_text(
@@ -149,7 +155,8 @@ def test_selectors_select_the_pods() -> None:
         DEPLOYMENT["spec"]["selector"]["matchLabels"],
         only("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         service["spec"]["selector"],
-        only("NetworkPolicy", render(CONFIG / "network-policy"))["spec"]["podSelector"]["matchLabels"],
+        *(policy["spec"]["podSelector"]["matchLabels"] for policy in render(CONFIG / "network-policy")),
+        only("Service")["spec"]["selector"],
         POD["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
@@ -162,10 +169,10 @@ def test_the_arguments_are_options_of_the_manager() -> None:
     args = [arg.replace("$(POD_NAMESPACE)", "kruise-system") for arg in CONTAINER["args"]]
     options, warnings = parse_options(args, {"POD_NAMESPACE": "kruise-system"})
     assert warnings == []
-    assert (options.metrics_addr, options.metrics_secure, options.disable_webhooks) == (":8443", True, True)
+    assert (options.metrics_addr, options.metrics_secure, options.disable_webhooks) == (":8443", True, False)
     assert options.leader_election_namespace == only("Namespace")["metadata"]["name"]
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
-    assert ports == {"metrics": 8443, "probes": 8000}
+    assert ports == {"metrics": 8443, "probes": 8000, "webhook": options.webhook_port}
     assert options.health_probe_addr == ":8000"
     assert POD["terminationGracePeriodSeconds"] > options.graceful_shutdown_timeout + options.shutdown_delay
     for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):

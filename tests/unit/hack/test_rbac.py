@@ -17,6 +17,7 @@ from kruise.runtime.controller import Access
 from kruise.runtime.manager.manager import Manager
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import PartialObject, Resource
+from kruise.runtime.webhook.stores import SECRETS
 
 FILES = rbac.manifests()
 OBJECTS = list(itertools.chain.from_iterable(FILES.values()))
@@ -87,25 +88,48 @@ def test_the_roles_of_the_runtime() -> None:
     assert short("ClusterRole", "kruise-metrics-reader") == {"get /metrics"}
 
 
+def test_the_roles_of_the_webhooks() -> None:
+    assert short("ClusterRole", "kruise-webhooks") == {"list,watch namespaces", "get,list,watch sidecarsets"}
+    assert short("Role", "kruise-webhooks") == {
+        "get,list,watch configmaps ['kruise-configuration']",
+        "get,list,watch controllerrevisions",
+    }
+    assert short("ClusterRole", "kruise-webhook-certificates") == {
+        "get,patch mutatingwebhookconfigurations ['kruise-mutating-webhook-configuration']",
+        "get,patch validatingwebhookconfigurations ['kruise-validating-webhook-configuration']",
+        "get,patch customresourcedefinitions ['sidecarsets.apps.kruise.io', 'statefulsets.apps.kruise.io']",
+        "get namespaces ['kruise-system']",
+    }
+    assert short("Role", "kruise-webhook-certificates") == {"get,patch secrets ['kruise-webhook-certs']"}
+
+
 def test_every_controller_of_the_manager_has_a_role() -> None:
     assert len(rbac.SETUPS) == len(app.KINDS)
     names = {f"kruise-{one.name}" for one in rbac.controllers()}
     assert names <= {name for kind, name in BY_NAME if kind == "ClusterRole"}
 
 
-def test_no_wildcard_no_secrets_no_exec() -> None:
+def test_no_wildcard_no_exec_and_of_secrets_and_configmaps_one_each_by_name() -> None:
     for one in OBJECTS:
         for rule in one.get("rules", ()):
             for values in rule.values():
                 assert "*" not in "".join(values)
-            assert not {"secrets", "pods/exec", "configmaps"} & set(rule.get("resources", ()))
+            resources = set(rule.get("resources", ()))
+            assert "pods/exec" not in resources
             assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+            for plural in {"secrets", "configmaps"} & resources:
+                assert one["kind"] == "Role"
+                assert len(rule["resourceNames"]) == 1
+                assert "create" not in rule["verbs"]
+                assert plural == "configmaps" or rule["verbs"] == ["get", "patch"]
 
 
 @pytest.mark.parametrize(
     "access",
     [
         Access(Resource("", "v1", "Secret", "secrets", PartialObject), ("get",)),
+        Access(SECRETS, ("get", "patch", "watch"), namespaced_role=True, resource_names=("kruise-webhook-certs",)),
+        Access(SECRETS, ("get", "patch"), resource_names=("kruise-webhook-certs",)),
         Access(PODS, ("create",), subresource="exec"),
         Access(Resource("", "v1", "Any", "*", PartialObject), ("get",)),
     ],
@@ -125,6 +149,8 @@ def test_every_role_of_the_manager_is_bound_to_its_account_and_no_other() -> Non
         "kruise-manager",
         "kruise-metrics-auth",
         "kruise-leader-election",
+        "kruise-webhooks",
+        "kruise-webhook-certificates",
     }
     for one in OBJECTS:
         if "roleRef" in one:
@@ -161,8 +187,8 @@ def test_nobody_gets_rights_to_sidecarsets_along_with_a_namespace(suffix: str) -
 def test_compare_finds_what_is_missing_and_what_nobody_uses() -> None:
     granted = rbac.granted()
     assert ("apps.kruise.io", "broadcastjobs/status", "patch") in granted
-    missing, unused = rbac.compare([*granted, ("", "secrets", "get")])
-    assert (missing, unused) == ({("", "secrets", "get")}, frozenset())
+    missing, unused = rbac.compare([*granted, ("", "secrets", "list")])
+    assert (missing, unused) == ({("", "secrets", "list")}, frozenset())
     missing, unused = rbac.compare(granted - {("", "pods", "delete"), *rbac.IMPLIED})
     assert (missing, unused) == (frozenset(), {("", "pods", "delete")})
     assert granted >= rbac.IMPLIED
