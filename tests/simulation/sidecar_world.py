@@ -17,30 +17,27 @@ def test_something() -> None:
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import orjson
-
-from kruise.apis.core import ControllerRevision
-from kruise.apis.sidecarset import SIDECARSETS, SidecarSet
+from kruise.apis.sidecarset import SIDECARSETS
 from kruise.apis.sidecarset_rules import default_sidecarset
 from kruise.controllers.sidecarset.setup import setup
-from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.client.rest import Rest
-from kruise.runtime.clock import Random, format_time
+from kruise.runtime.clock import Random
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock, run_virtual
-from kruise.simulator.apiserver.patch import json_patch
 from kruise.simulator.node_agent import NodeAgent
 from kruise.simulator.node_objects import NodeShape
-from kruise.webhooks.inject import Request, inject
-from kruise.webhooks.inject_snapshot import make_snapshot
+from tests.simulation.sidecar_objects import EMPTY, OWN, SETS, V1, V2, V3, pod_body, sidecar_set
+from tests.simulation.sidecar_objects import injected as admitted
 from tests.simulation.world import NAMESPACE, Body, Process, World
 
-SETS: Final = str(SIDECARSETS)
-OWN: Final = "kruise-system"
+__all__ = [
+    "CREATE_REVISION", "DELETE_REVISION", "EMPTY", "OWN", "PATCH_POD", "PATCH_REVISION", "PATCH_STATUS", "SETS",
+    "SET_STATUS", "V1", "V2", "V3", "SidecarWorld", "simulate_sidecars",
+]  # fmt: skip
+
 PATCH_POD: Final = "patch pods"
 PATCH_STATUS: Final = "patch pods/status"
 CREATE_REVISION: Final = "create controllerrevisions.apps"
@@ -50,7 +47,6 @@ SET_STATUS: Final = f"patch {SETS}/status"
 
 KUBELET_REACTS: Final = 0.03
 """Seconds from what a simulated kubelet sees to its write."""
-V1, V2, V3, EMPTY, BROKEN = (f"sim.kruise.io/ready-1s:{tag}" for tag in ("v1", "v2", "v3", "empty", "broken"))
 
 
 class SidecarWorld(World):
@@ -81,34 +77,9 @@ class SidecarWorld(World):
 
     # Sets.
 
-    def create_set(
-        self,
-        name: str = "mesh",
-        *,
-        image: str = V1,
-        hot: bool = False,
-        strategy: Body | None = None,
-        selector: Body | None = None,
-        labels: dict[str, str] | None = None,
-        annotations: dict[str, str] | None = None,
-        **spec: Any,
-    ) -> Body:
-        """Create a set with one sidecar; *strategy* is more of its updateStrategy, *spec* more of its own."""
-        container: Body = {"name": f"{name}-proxy", "image": image}
-        if hot:
-            container["upgradeStrategy"] = {"upgradeType": "HotUpgrade", "hotUpgradeEmptyImage": EMPTY}
-        body = {
-            "apiVersion": SIDECARSETS.api_version,
-            "kind": SIDECARSETS.kind,
-            "metadata": {"name": name, "labels": labels or {}, "annotations": annotations or {}},
-            "spec": {
-                "selector": selector or {"matchLabels": {"app": "shop"}},
-                "containers": [container],
-                "updateStrategy": {"type": "RollingUpdate", "maxUnavailable": 1, **(strategy or {})},
-                **spec,
-            },
-        }
-        return self.server.create(SETS, default_sidecarset(body), actor="user")
+    def create_set(self, name: str = "mesh", **options: Any) -> Body:
+        """Create a set; *options* are those of :func:`sidecar_set`."""
+        return self.server.create(SETS, sidecar_set(name, **options), actor="user")
 
     def edit_set(self, change: Callable[[Body], object], name: str = "mesh") -> Body:
         """Change a set, as admission lets it through: with new hashes."""
@@ -143,9 +114,7 @@ class SidecarWorld(World):
     def numbers(self, name: str = "mesh") -> tuple[int, int, int, int]:
         """Return how many pods are matched, updated, ready, and both."""
         status = self.scs_status(name)
-        return tuple(
-            status.get(count, -1) for count in ("matchedPods", "updatedPods", "readyPods", "updatedReadyPods")
-        )
+        return tuple(status.get(count, -1) for count in ("matchedPods", "updatedPods", "readyPods", "updatedReadyPods"))
 
     def revisions(self, name: str = "mesh") -> list[Body]:
         """Return the revisions of a set, oldest first."""
@@ -167,16 +136,7 @@ class SidecarWorld(World):
         """Create pods of a user's, with the sidecars that the sets of this moment give them, or without."""
         made = []
         for number in range(count):
-            body = {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {
-                    "name": f"{prefix}-{number}",
-                    "namespace": namespace,
-                    "labels": {"app": "shop", **(labels or {})},
-                },
-                "spec": {"containers": [{"name": "web", "image": "sim.kruise.io/ready-1s:web"}], **(pod or {})},
-            }
+            body = pod_body(f"{prefix}-{number}", namespace=namespace, labels=labels, **(pod or {}))
             if injected:
                 body = self.injected(body)
             made.append(self.server.create("pods", body, actor="user"))
@@ -184,21 +144,7 @@ class SidecarWorld(World):
 
     def injected(self, pod: Body) -> Body:
         """Return *pod* as admission would let it through now."""
-        sets = [decode_as(SidecarSet, orjson.dumps(one)) for one in self.server.list(SETS)]
-        spaces = {
-            one["metadata"]["name"]: one["metadata"].get("labels") or {} for one in self.server.list("namespaces")
-        }
-        kept = [
-            decode_as(ControllerRevision, orjson.dumps(one))
-            for one in self.server.list("controllerrevisions.apps", OWN)
-        ]
-        snapshot = make_snapshot(sets, spaces, kept, OWN)
-        request = Request(uid=f"request-{pod['metadata']['name']}", namespace=pod["metadata"]["namespace"])
-        outcome = inject(pod, request, snapshot, now=format_time(self.clock.now()))
-        if not outcome.patch:
-            return pod
-        patched: Body = json_patch(pod, json.loads(outcome.patch))
-        return patched
+        return admitted(self.server, pod, self.clock.now())
 
     def pod(self, name: str = "shop-0", namespace: str = NAMESPACE) -> Body:
         found = self.server.get("pods", name, namespace)

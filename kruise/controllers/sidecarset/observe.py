@@ -18,7 +18,7 @@ What this does not do: it judges no pod and decides nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -67,6 +67,8 @@ class Notes:
     """Every pod that the set wants was noted at least once."""
     pods: set[Key] = field(default_factory=set)
     namespaces: set[str] = field(default_factory=set)
+    survey: set[Key] | None = None
+    """What a walk for a self-check found; to be compared with the view once."""
     revisions: bool = True
 
 
@@ -95,7 +97,7 @@ class Observer:
         return self._notes.setdefault(one.metadata.name, Notes())
 
     def forget(self, name: str) -> None:
-        """Drop everything about a set that is gone."""
+        """Drop everything about a set that is gone, or whose pods are to be looked for anew."""
         self._notes.pop(name, None)
 
     def __len__(self) -> int:
@@ -204,23 +206,36 @@ class Observer:
         if notes.complete:
             return
         async with self._walking:
-            if not notes.complete:
-                await self._walk()
+            wanted = self._incomplete()
+            if notes not in wanted.values():
+                return  # somebody else's walk found them
+            for name, keys in (await self._walk(wanted)).items():
+                wanted[name].pods |= keys
+                wanted[name].complete = True
 
-    async def _walk(self) -> None:
-        """Look at every pod for all sets of whose pods nobody knows."""
+    def _incomplete(self) -> dict[str, Notes]:
+        """Return the notes on sets of whose pods nobody knows; a walk for one of them may serve all."""
         for one in self.stores.sets.list():
             self.notes(one)
-        wanted = {name: notes for name, notes in self._notes.items() if not notes.complete}
-        pods = (*self.stores.pods.list(), *self.stores.pods.unreadable())
-        for number, pod in enumerate(pods, 1):
+        return {name: notes for name, notes in self._notes.items() if not notes.complete}
+
+    async def survey(self) -> None:
+        """Look again, for all sets whose pods are known, which pods they want."""
+        async with self._walking:
+            known = {name: notes for name, notes in self._notes.items() if notes.complete}
+            for name, keys in (await self._walk(known)).items():
+                known[name].survey = keys
+
+    async def _walk(self, names: Collection[str]) -> dict[str, set[Key]]:
+        """Look at every pod once; return the keys of those that the sets *names* may want."""
+        found: dict[str, set[Key]] = {name: set() for name in names}
+        for number, pod in enumerate((*self.stores.pods.list(), *self.stores.pods.unreadable()), 1):
             for name in self._index.sets_for(pod.metadata.labels):
-                if name in wanted:
-                    wanted[name].pods.add(pod.key)
+                if name in found:
+                    found[name].add(pod.key)
             if number % WALK_STEP == 0:
                 await self._clock.sleep(0)
-        for notes in wanted.values():
-            notes.complete = True
+        return found
 
     def namespaces(self) -> dict[str, Mapping[str, str]]:
         """Return the labels of every namespace, by name."""

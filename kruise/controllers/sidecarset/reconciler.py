@@ -16,7 +16,7 @@ Guarantees:
   itself alone (rule 30). A write of which nobody knows what came counts against the budget as long as it may still
   happen (rule 5). A stale decision (a 409, or a pod that is gone) is no failure.
 * One malformed set gets one event and one log line that name the field, and stops no other (G8, X29). Nothing is done
-  for it, but what was matched is still counted.
+  for it.
 * A set that is being deleted, or is gone, changes no pod (C10). What is kept per set goes with the set (G9).
 
 What this does not do: it decides nothing; ``plan`` does.
@@ -160,7 +160,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         read = await self._sight.read_live(one) if live else None
         choice = None if Frame.of(one).problem else await self._choose(one, kept, read)
         if read is None:
-            await self._sight.prepare(one)
+            await self._sight.prepare(one, kept.memory)
             if self._store.raw(one.key) is not one:
                 return Done()  # it changed in the meantime: its own event begins the next pass
         view = self._sight.look(one, kept.memory, read)
@@ -201,6 +201,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         for error in errors:
             log.warning("a pod waits after an error", SidecarSet=str(one.key), error=str(error))
         if planned.error:
+            self._tell_bad(one, planned.error)
             return self._invalid(one, planned.error, due)
         self._bad.pop(one.key, None)
         return Done() if due is None else After(due)

@@ -7,7 +7,7 @@ Guarantees:
 * :meth:`Sight.look` waits for nothing: what it reads of several stores belongs to one moment (reliability, rule 15).
 * A view is told only what changed. It is made anew when the selectors of the set are others, and every ten minutes, to
   be compared with the one that was kept: a difference is a bug, is logged and counted, and the new one counts
-  (performance 4.4).
+  (performance 4.4). One walk over the pods serves the checks of all sets.
 * :meth:`Sight.news` tells whether anything follows from what was noted, so that most events of pods end there.
 * What was read live because the cache lags (CON3) makes a view for one pass, and is not kept.
 
@@ -47,8 +47,6 @@ class Memory:
     view: View | None = None
     notes: Notes | None = None
     """Those that the view was told from the first one on."""
-    checked: float = 0.0
-    """Monotonic seconds: when the view was last made from scratch."""
     awaited: set[Key] = field(default_factory=set)
     """Pods on which a decision was stale: their next news, whatever it is, begins a pass."""
 
@@ -83,6 +81,7 @@ class Sight:
         self._own = own_namespace
         self._scopes = tuple(scopes) or ("",)
         self._check_every = check_every
+        self._surveyed = clock.monotonic()
 
     async def read_live(self, one: SidecarSet) -> Live:
         """Read live whatever a plan for *one* rests on, but for namespaces: we write none. Raises RuntimeFault."""
@@ -97,8 +96,15 @@ class Sight:
                 pods.extend(found)
         return Live(tuple(obj for obj in revisions if not isinstance(obj, Unreadable)), tuple(pods))
 
-    async def prepare(self, one: SidecarSet) -> None:
-        """Wait until it is known which pods the set wants."""
+    async def prepare(self, one: SidecarSet, memory: Memory) -> None:
+        """Wait until it is known which pods the set wants; from time to time look again."""
+        known = memory.view
+        if known is not None and known.frame.problem and known.frame.set is not one:
+            # A spec that cannot be used wants nobody; with another one all pods are to be looked at.
+            self._observer.forget(one.metadata.name)
+        if self._clock.monotonic() - self._surveyed >= self._check_every:
+            self._surveyed = self._clock.monotonic()
+            await self._observer.survey()
         await self._observer.complete(self._observer.notes(one))
 
     def look(self, one: SidecarSet, memory: Memory, live: Live | None = None) -> View:
@@ -108,14 +114,15 @@ class Sight:
         notes = self._observer.notes(one)
         if memory.view is None or memory.notes is not notes:
             memory.view, memory.notes = self._whole(one, ()), notes
-            memory.checked = self._clock.monotonic()
             notes.namespaces.clear()
+            notes.survey = None
         else:
             memory.view.set_set(one)
             memory.view.set_canaries(self._observer.canaries(one.metadata.name))
         self._tell(memory, memory.view, notes)
-        if self._clock.monotonic() - memory.checked >= self._check_every:
-            self._check(one, memory)
+        if notes.survey is not None:
+            memory.view = self._checked(one, memory.view, notes.survey)
+            notes.survey = None
         return memory.view
 
     def news(self, memory: Memory) -> bool:
@@ -155,15 +162,16 @@ class Sight:
         canaries: Collection[str] = self._observer.canaries(one.metadata.name)
         return View.of(one, pods, namespaces, own_namespace=self._own, canaries=canaries)
 
-    def _check(self, one: SidecarSet, memory: Memory) -> None:
-        """Make the view anew out of the pods that it has, and compare; a difference is a bug."""
-        old = memory.view
-        assert old is not None
+    def _checked(self, one: SidecarSet, old: View, survey: set[Key]) -> View:
+        """Make the view anew out of the pods of *survey*, and compare; a difference is a bug.
+
+        A pod that the set came to want after the walk had passed it is in the view alone.
+        """
         store = self._observer.stores.pods
-        keys = [slot.key for slot in old.slots()] + [key for key, _ in old.strangers()]
-        fresh = self._whole(one, (pod for key in keys if (pod := store.raw(key)) is not None))
+        keys = survey.union((slot.key for slot in old.slots()), (key for key, _ in old.strangers()))
+        fresh = self._whole(one, (pod for key in sorted(keys) if (pod := store.raw(key)) is not None))
         difference = old.difference(fresh)
         if difference:
             self._differences.inc()
             log.error("what is kept of a set is not what there is", SidecarSet=str(one.key), difference=difference)
-        memory.view, memory.checked = fresh, self._clock.monotonic()
+        return fresh

@@ -57,11 +57,15 @@ class Settled:
 
 
 def settle(view: View, plan: Plan, *, collision_count: int = 0, facts: Facts | None = None) -> Settled:
-    """Return the status that *view* and *plan* give. *facts* add failures of earlier attempts, and old versions."""
+    """Return the status that *view* and *plan* give. *facts* add failed attempts, and old versions."""
     old = view.frame.set.status
     facts = facts or Facts()
     facts = Facts(
-        acted=frozenset(change.pod.key for change in plan.changes if change.why is not Why.MARK),
+        acted=frozenset(
+            change.pod.key
+            for change in plan.changes
+            if change.why is not Why.MARK and change.pod.uid not in facts.failures
+        ),
         troubles=plan.troubles,
         failures=facts.failures,
         contents=facts.contents,
