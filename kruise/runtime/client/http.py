@@ -4,15 +4,15 @@ Purpose: carry requests to a real API server, and nothing more.
 
 Guarantees:
 
-* TRA1: ``request()`` and ``stream()``; this is the only module that opens a socket towards the API server.
+* TRA1: ``request()`` and ``stream()``; sockets towards the API server are opened by ``pool.py`` alone, for this.
 * TRA2: calls, watches and the lease have connections of their own; a pool that is full or wedged never delays another.
-* TRA3: the proxy is found once; no cookies, no netrc, no headers of the library's own, URLs are sent as they are.
+* TRA3: the proxy is found once; no cookies, no netrc, no headers but those of the request, URLs are sent as they are.
 * TRA4: TCP keepalive on every socket finds a dead peer in half a minute; every request has one deadline for all of it.
 * TRA6: certificates are reloaded without dropping a healthy connection (``tls.py``).
 * TRA8: gzip is undone here. A stream's line may be 64 MiB long and may be cut into chunks anywhere.
+* TRA9: the protocol is our own (``http1.py``): a write costs a third of what it costs with a general library.
 * AUT3: after a 401 the credential is had again, and the request is repeated exactly once.
-* RES3: a request that changes something is sent once. aiohttp by itself would send a DELETE or PUT again when an idle
-  connection turns out to be dead; that is switched off.
+* RES3: a request that changes something is sent once.
 
 What this does not do: no retry but that of a 401, and of a read that met a dead idle connection.
 """
@@ -20,21 +20,19 @@ What this does not do: no retry but that of a 401, and of a read that met a dead
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-import socket
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import SimpleNamespace, TracebackType
-from typing import Any, Final, Self
-
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDict
-from yarl import URL
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
 
 from kruise.runtime.client.auth import ClusterConfig
+from kruise.runtime.client.connection import Connection
+from kruise.runtime.client.http1 import AnswerReader, write_head
+from kruise.runtime.client.pool import ConnectionPool, Route
 from kruise.runtime.client.proxy import resolve_proxy
 from kruise.runtime.client.tls import TlsContexts
 from kruise.runtime.client.transport import Pool, Request, Response
@@ -46,110 +44,112 @@ MAX_LINE: Final = 64 << 20
 """Bytes: the longest line of a stream."""
 MAX_ERROR_BODY: Final = 1 << 20
 """Bytes: how much is read of a stream that turned out to be an error."""
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for a place in the pool, the name look-up and the handshakes together."""
-IDLE_TIMEOUT: Final = 30.0
-"""Seconds: shorter than the idle time-outs of the API server (90 s) and of common load balancers (60 s), so that it is
-we who close, and no write goes into a connection that the other side has just given up."""
-_LARGE_BODY: Final = 1 << 20
+GATHER: Final = 0.005
+"""Seconds between two looks at a stream that is busy: what comes meanwhile waits, and is read at once. A wake-up of the
+process costs more than the events that it brings."""
 _LIMITS: Final = {Pool.CALL: 128, Pool.WATCH: 0, Pool.LEASE: 4}
-_KEEPALIVE: Final = (
-    ("TCP_KEEPIDLE", 15),
-    ("TCP_KEEPINTVL", 5),
-    ("TCP_KEEPCNT", 3),
-    # Keepalive probes wait behind unacknowledged data: without this, a write into a dead connection hangs 15 minutes.
-    ("TCP_USER_TIMEOUT", 30_000),
-)
+_PORTS: Final = {"http": 80, "https": 443}
 
-
-def make_socket(info: tuple[Any, ...]) -> socket.socket:
-    """Return a socket for an ``addrinfo``, with keepalive set (TRA4)."""
-    sock = socket.socket(info[0], info[1], info[2])
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    return sock
-
-
-@contextmanager
-def _typed(what: str) -> Iterator[None]:
-    """Turn the library's errors into ours. The order matters: several are subclasses of two."""
-    try:
-        yield
-    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-        late = isinstance(error, aiohttp.ConnectionTimeoutError)
-        if late:
-            raise Timeout(f"{what}: no connection: {_say(error)}", sent=False) from error
-        raise Refused(f"{what}: no connection: {_say(error)}") from error
-    except aiohttp.ClientHttpProxyError as error:
-        raise Refused(f"{what}: the proxy refused: {error.status} {error.message}") from error
-    except aiohttp.ClientPayloadError as error:
-        raise Truncated(f"{what}: the answer ended early: {_say(error)}") from error
-    except (aiohttp.ClientResponseError, HttpProcessingError) as error:
-        raise BadFrame(f"{what}: the answer is no HTTP: {_say(error)}") from error
-    except (aiohttp.ClientConnectionError, ssl.SSLError, OSError) as error:
-        if isinstance(error, TimeoutError):
-            raise Timeout(f"{what}: {_say(error)}") from error
-        raise Reset(f"{what}: the connection broke: {_say(error)}") from error
-    except RuntimeError as error:
-        # Nothing but this is what the library raises for a read on a connection, or a session, that is closed.
-        raise Reset(f"{what}: {_say(error)}") from error
-
-
-def _say(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return text if len(text) <= 300 else text[:300] + "..."
+_Who = tuple[Mapping[str, str], ssl.SSLContext | None]
 
 
 class HttpStream:
     """An open answer. See ``transport.ByteStream``."""
 
-    __slots__ = ("_ended", "_response", "_what", "headers", "status")
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "_ended",
+        "_lines",
+        "_looked_at",
+        "_pool",
+        "_tail",
+        "_tail_size",
+        "_too_long",
+        "_what",
+        "headers",
+        "status",
+    )
 
-    def __init__(self, response: aiohttp.ClientResponse, what: str) -> None:
-        self._response = response
+    def __init__(
+        self, connection: Connection, answer: AnswerReader, pool: ConnectionPool, what: str, clock: Clock
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._looked_at = -GATHER
+        self._pool: ConnectionPool | None = pool
         self._what = what
         self._ended = False
-        self.status: int = response.status
-        self.headers: Mapping[str, str] = _headers(response)
+        self._lines: deque[bytes] = deque()
+        self._tail: list[bytes] = []
+        """The parts of the line that is not whole yet."""
+        self._tail_size = 0
+        self._too_long = False
+        self.status: int = answer.status
+        self.headers: Mapping[str, str] = answer.headers
 
     async def read_line(self) -> bytes:
         """Return the next line; see ``transport.ByteStream``. Waits for as long as the server is silent."""
-        if self._ended:
-            return b""
-        with _typed(self._what):
-            line = await self._response.content.readline(max_line_length=MAX_LINE)
-        if not line:
+        while not self._lines:
+            if self._too_long:
+                raise BadFrame(f"{self._what}: a line of more than {MAX_LINE} bytes")
+            if self._ended:
+                return b""
+            parts = await self._news()
+            if parts:
+                self._split(parts)
+                continue
             self._ended = True
-            return b""
-        if line[-1] != 10:
-            raise Truncated(f"{self._what}: the stream ended in the middle of a line of {len(line)} bytes")
-        if len(line) == 1:
+            if self._tail:
+                raise Truncated(f"{self._what}: the stream ended in the middle of a line of {self._tail_size} bytes")
+        line = self._lines.popleft()
+        if not line:
             raise BadFrame(f"{self._what}: an empty line")
-        return line[:-1]
+        return line
+
+    async def _news(self) -> list[bytes]:
+        """Wait for parts of the body. The first after a pause come at once, those that follow soon come together."""
+        wait = self._looked_at + GATHER - self._clock.monotonic()
+        if wait > 0:
+            self._connection.hold()
+            try:
+                await self._clock.sleep(wait)
+            finally:
+                self._connection.release()
+        parts = await self._connection.read()
+        self._looked_at = self._clock.monotonic()
+        return parts
 
     def buffered(self) -> bool:
-        # The library has no public way to ask. Were these names to go, every line would count as one to wait for,
-        # which is slower and still right.
-        content = self._response.content
-        offset = getattr(content, "_buffer_offset", 0)
-        for chunk in getattr(content, "_buffer", ()):
-            if chunk.find(b"\n", offset) >= 0:
-                return True
-            offset = 0
-        return False
+        if not self._lines and not self._ended:
+            self._split(self._connection.ready())
+        return bool(self._lines)
+
+    def _split(self, parts: Iterable[bytes]) -> None:
+        """Take parts of the body, and find the lines in them."""
+        for part in parts:
+            if self._too_long:
+                return
+            *whole, rest = part.split(b"\n")
+            if whole and self._tail:
+                whole[0] = b"".join((*self._tail, whole[0]))
+                self._tail.clear()
+                self._tail_size = 0
+            if rest:
+                self._tail.append(rest)
+                self._tail_size += len(rest)
+            self._too_long = self._tail_size > MAX_LINE or (bool(whole) and len(whole[0]) > MAX_LINE)
+            if not self._too_long:
+                self._lines.extend(whole)
 
     async def read_all(self) -> bytes:
         """Return what is left, at most 1 MiB. Can be cancelled; raises TransportError."""
-        parts = []
-        left = MAX_ERROR_BODY
-        with _typed(self._what):
-            while left > 0 and (part := await self._response.content.read(left)):
-                parts.append(part)
-                left -= len(part)
-        return b"".join(parts)
+        found: list[bytes] = []
+        size = 0
+        while size < MAX_ERROR_BODY and (parts := await self._connection.read()):
+            found += parts
+            size += sum(map(len, parts))
+        return b"".join(found)[:MAX_ERROR_BODY]
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,15 +158,9 @@ class HttpStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended = True
-        self._response.close()
-
-
-def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in response.headers.items():
-        name = name.lower()
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.give(self._connection)
 
 
 class HttpTransport:
@@ -183,73 +177,41 @@ class HttpTransport:
         metrics: Metrics | None = None,
         env: Mapping[str, str] = os.environ,
     ) -> None:
-        url = URL(config.host)
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ConfigError(f"server {config.host!r} ({config.source or 'configuration'}): must be https://HOST:PORT")
         self._config = config
         self._clock = clock
         self._metrics = metrics
-        self._base = str(url).rstrip("/")
-        self._tls = TlsContexts(config, clock) if url.scheme == "https" else None
-        self._proxy = resolve_proxy(config.host, configured=config.proxy, env=env)
-        self._sessions: dict[Pool, aiohttp.ClientSession] = {}
+        self._route, self._prefix = _route(config, env)
+        self._target = self._prefix
+        self._proxy_headers: Mapping[str, str] = {}
+        self._tls = TlsContexts(config, clock) if config.host.lower().startswith("https") else None
+        if self._route.proxy is not None and self._tls is None:
+            # Without a tunnel the proxy reads the request, and is told where it goes.
+            self._target = f"http://{self._route.authority}{self._prefix}"
+            self._proxy_headers = self._route.proxy_headers
+        self._pools: dict[Pool, ConnectionPool] = {}
         self._closed = False
 
     @property
     def host(self) -> str:
         """Host and port, for the label of metrics."""
-        return URL(self._base).authority
+        return self._route.authority
 
-    def _session(self, pool: Pool) -> aiohttp.ClientSession:
-        session = self._sessions.get(pool)
-        if session is not None:
-            return session
-        connector = aiohttp.TCPConnector(
-            limit=_LIMITS[pool],
-            keepalive_timeout=IDLE_TIMEOUT,
-            socket_factory=make_socket,
-            timeout_ceil_threshold=float("inf"),
-        )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-            requote_redirect_url=False,
-            max_line_size=65_536,
-            max_field_size=65_536,
-            trace_configs=self._traces(),
-        )
-        # RES3: see the docstring. There is no public switch; a test holds that each request is sent once.
-        session._retry_connection = False  # noqa: SLF001
-        self._sessions[pool] = session
-        return session
+    def _pool(self, kind: Pool) -> ConnectionPool:
+        pool = self._pools.get(kind)
+        if pool is None:
+            pool = self._pools[kind] = ConnectionPool(
+                self._route, limit=_LIMITS[kind], clock=self._clock, metrics=self._metrics, label=self.host
+            )
+        return pool
 
-    def _traces(self) -> list[aiohttp.TraceConfig]:
-        family = self._metrics.dns_duration if self._metrics is not None else None
-        if family is None:
-            return []
-        clock, child = self._clock, family.labels(self.host)
-
-        async def begin(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-            context.begun = clock.monotonic()
-
-        async def end(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-            child.observe(clock.monotonic() - context.begun)
-
-        trace = aiohttp.TraceConfig()
-        trace.on_dns_resolvehost_start.append(begin)
-        trace.on_dns_resolvehost_end.append(end)
-        return [trace]
-
-    async def _who(self, what: str) -> tuple[Mapping[str, str], ssl.SSLContext | None]:
+    async def _who(self, what: str) -> _Who:
         try:
             headers = await self._config.credentials.headers()
         except ConfigError as error:
             raise Refused(f"{what}: no credentials: {error}") from error
         return headers, self._tls.current() if self._tls is not None else None
 
-    async def _renewed(self, what: str, used: tuple[Mapping[str, str], ssl.SSLContext | None]) -> bool:
+    async def _renewed(self, what: str, used: _Who) -> bool:
         """Have the credential again after a 401; tell whether a second try makes sense (AUT3)."""
         if await self._who(what) != used:
             return True  # another request that was refused has renewed it already
@@ -259,46 +221,40 @@ class HttpTransport:
             raise Refused(f"{what}: the credential was refused, and there is no other: {error}") from error
         return (self._tls is not None and self._tls.reload()) or renewed
 
-    async def _send(self, request: Request, what: str) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request, what: str, *, whole: bool) -> tuple[Connection, AnswerReader]:
+        """Send *request*; return its answer, and the connection, which is to be given back."""
         used = await self._who(what)
-        response = await self._send_as(request, used)
-        if response.status != 401:
-            return response
+        connection, answer = await self._send_as(request, what, used, whole=whole)
+        if answer.status != 401:
+            return connection, answer
+        pool = self._pool(request.pool)
         try:
             again = await self._renewed(what, used)
         except BaseException:
-            response.close()
+            pool.give(connection)
             raise
         if not again:
-            return response
-        response.close()
-        return await self._send_as(request, await self._who(what))
+            return connection, answer
+        pool.give(connection)
+        return await self._send_as(request, what, await self._who(what), whole=whole)
 
-    async def _send_as(
-        self, request: Request, who: tuple[Mapping[str, str], ssl.SSLContext | None]
-    ) -> aiohttp.ClientResponse:
+    async def _send_as(self, request: Request, what: str, who: _Who, *, whole: bool) -> tuple[Connection, AnswerReader]:
         auth, tls = who
-        body: bytes | io.BytesIO | None = request.body
-        if isinstance(body, bytes) and len(body) > _LARGE_BODY:
-            body = io.BytesIO(body)  # sent piece by piece, so that it does not hold up the loop
-        extra: dict[str, Any] = {}
-        if tls is not None:
-            extra["ssl"] = tls
-            if self._config.server_name:
-                extra["server_hostname"] = self._config.server_name
-        if self._proxy is not None:
-            extra["proxy"] = self._proxy.url
-            extra["proxy_headers"] = CIMultiDict(self._proxy.headers)
-        response: aiohttp.ClientResponse = await self._session(request.pool).request(
-            request.method,
-            URL(self._base + request.path, encoded=True),
-            headers={**request.headers, **auth},
-            data=body,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, ceil_threshold=float("inf")),
-            **extra,
-        )
-        return response
+        headers = {**request.headers, **auth, **self._proxy_headers}
+        body = request.body
+        length = len(body) if body is not None else 0 if request.method in ("POST", "PUT", "PATCH") else None
+        try:
+            head = write_head(request.method, self._target + request.path, self._route.authority, headers, length)
+        except ValueError as error:
+            raise Refused(f"{what}: cannot be sent: {error}") from error
+        pool = self._pool(request.pool)
+        connection = await pool.take(what, tls)
+        try:
+            return connection, await connection.send(what, head, body or b"", whole=whole)
+        except BaseException:
+            connection.abort()
+            pool.give(connection)
+            raise
 
     async def request(self, request: Request) -> Response:
         """Send and wait for the whole answer; raises TransportError. Can be cancelled."""
@@ -314,41 +270,42 @@ class HttpTransport:
             return await self._exchange(request, what, left)
 
     async def _exchange(self, request: Request, what: str, seconds: float) -> Response:
-        with self._deadline(request, what):
+        self._check_open(what)
+        try:
             async with asyncio.timeout(seconds):
-                with _typed(what):
-                    response = await self._send(request, what)
-                    async with response:
-                        body = await response.read()
-                        return Response(response.status, _headers(response), body)
-        raise AssertionError
+                connection, answer = await self._send(request, what, whole=True)
+        except TimeoutError as error:
+            raise self._late(request, what) from error
+        self._pool(request.pool).give(connection)
+        parts = answer.take()
+        return Response(answer.status, answer.headers, parts[0] if len(parts) == 1 else b"".join(parts))
 
     async def stream(self, request: Request) -> HttpStream:
         """Send, and return when the headers are there; raises TransportError. Can be cancelled."""
         what = f"{request.method} {request.path.partition('?')[0]}"
-        with self._deadline(request, what):
+        self._check_open(what)
+        try:
             async with asyncio.timeout(request.timeout):
-                with _typed(what):
-                    return HttpStream(await self._send(request, what), what)
-        raise AssertionError
+                connection, answer = await self._send(request, what, whole=False)
+        except TimeoutError as error:
+            raise self._late(request, what) from error
+        return HttpStream(connection, answer, self._pool(request.pool), what, self._clock)
 
-    @contextmanager
-    def _deadline(self, request: Request, what: str) -> Iterator[None]:
+    def _check_open(self, what: str) -> None:
         if self._closed:
             raise Reset(f"{what}: the transport is closed", sent=False)
-        try:
-            yield
-        except TransportError:
-            raise
-        except TimeoutError as error:
-            raise Timeout(f"{what}: no whole answer within {request.timeout:g} s") from error
+
+    @staticmethod
+    def _late(request: Request, what: str) -> TransportError:
+        return Timeout(f"{what}: no whole answer within {request.timeout:g} s")
 
     async def close(self) -> None:
         """Close every connection, idle or not."""
         self._closed = True
-        sessions, self._sessions = self._sessions, {}
-        for session in sessions.values():
-            await session.close()
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close()
+        await self._clock.sleep(0)  # the sockets are closed in the next turn of the loop
 
     async def __aenter__(self) -> Self:
         return self
@@ -357,3 +314,26 @@ class HttpTransport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _route(config: ClusterConfig, env: Mapping[str, str]) -> tuple[Route, str]:
+    """Return how the server of *config* is reached, and the path before all others. Raises ConfigError."""
+    try:
+        url = urlsplit(config.host)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        url, host, port = urlsplit(""), "", None
+    if url.scheme not in _PORTS or not host:
+        raise ConfigError(f"server {config.host!r} ({config.source or 'configuration'}): must be https://HOST:PORT")
+    proxy = resolve_proxy(config.host, configured=config.proxy, env=env)
+    route = Route(
+        host,
+        port or _PORTS[url.scheme],
+        url.netloc.rpartition("@")[2],
+        server_name=config.server_name or None,
+    )
+    if proxy is not None:
+        via = urlsplit(proxy.url)
+        address = via.hostname or "", via.port or _PORTS[via.scheme]
+        route = replace(route, proxy=address, proxy_tls=via.scheme == "https", proxy_headers=proxy.headers)
+    return route, url.path.rstrip("/")

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from kruise.runtime import errors as e
-from kruise.runtime.client import http
+from kruise.runtime.client import http, pool
 from kruise.runtime.client.auth import ClusterConfig, StaticCredentials
-from kruise.runtime.client.http import HttpTransport, make_socket
+from kruise.runtime.client.http import HttpTransport
+from kruise.runtime.client.pool import make_socket
 from kruise.runtime.client.transport import Pool, Request
 from kruise.runtime.clock import SystemClock
 from kruise.runtime.errors import ConfigError
@@ -115,10 +116,10 @@ async def test_tra4_keepalive_is_set_on_every_socket(monkeypatch: pytest.MonkeyP
         )
         return sock
 
-    monkeypatch.setattr(http, "make_socket", spy)
+    monkeypatch.setattr(pool, "make_socket", spy)
     async with Server(ok) as server, connect(server) as transport:
-        for pool in Pool:
-            await transport.request(Request("GET", "/x", HEADERS, pool=pool))
+        for kind in Pool:
+            await transport.request(Request("GET", "/x", HEADERS, pool=kind))
     assert made == [{"on": 1, "idle": 15, "every": 5, "count": 3, "user": 30000}] * 3
 
 

@@ -106,7 +106,7 @@ def test_tra1_only_the_http_transport_opens_sockets_towards_the_api_server() -> 
     users = {p.relative_to(root).as_posix() for p in root.rglob("*.py") if list(uses_client(p))}
     # oidc.py speaks to an identity provider, which is no API server.
     elsewhere = {"client/oidc.py", "webhook/dial.py"}  # to an identity provider, and to our own webhooks
-    assert users - elsewhere == {"client/http.py"}
+    assert users - elsewhere == {"client/pool.py"}
 
 
 def test_tra1_a_transport_has_two_operations_and_an_end() -> None:
