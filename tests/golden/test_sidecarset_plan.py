@@ -117,7 +117,10 @@ def test_c5_a_whole_pass(case: Case) -> None:
     for gone in surplus(one, chosen, view.revisions_in_use()):
         del numbers[gone.metadata.name]
     assert sorted(f"{name}@{number}" for name, number in numbers.items()) == sorted(case.output["revisions"])
-    assert not plan(view_after(case, found.changes, chosen.update.name), NOW).of(Why.MARK)
+    # Recorded pods in the middle of a hot upgrade lack the condition that its first step writes: it is made up for.
+    flipped = {change.pod.key for change in found.of(Why.FLIP)}
+    marks = plan(view_after(case, found.changes, chosen.update.name), NOW).of(Why.MARK)
+    assert {change.pod.key for change in marks} <= flipped
 
 
 def view_after(case: Case, changes: tuple[Change, ...], latest: str) -> View:

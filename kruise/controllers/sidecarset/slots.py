@@ -22,7 +22,7 @@ from kruise.controllers.sidecarset.match import exempt, is_active
 from kruise.controllers.sidecarset.order import Rank
 from kruise.controllers.sidecarset.podannotations import injected_names
 from kruise.controllers.sidecarset.podstate import complete, entry_of, state_of_pod
-from kruise.controllers.sidecarset.upgrade import condition_write, says_not_upgradable
+from kruise.controllers.sidecarset.upgrade import condition_write, lacks_upgradable
 from kruise.runtime.clock import parse_time
 from kruise.runtime.objects import Key, Unreadable
 
@@ -54,7 +54,7 @@ REPAIR: Final = 1 << 12
 MARK_NO: Final = 1 << 13
 """Its condition has to become False for this set."""
 MARK_YES: Final = 1 << 14
-"""Its condition is False for this set, and that is over."""
+"""Its condition is False for this set, and that is over; or it was upgraded, and the condition has yet to say so."""
 
 # Pods that the set selects and that do not have it.
 MISSED: Final = 1 << 15
@@ -150,7 +150,7 @@ def _matched(frame: Frame, pod: Pod) -> tuple[int, str]:
         marks |= REPAIR
     if state.updated:
         marks |= UPDATED | (UPDATED_READY if good else BUSY)
-        if says_not_upgradable(frame.name, pod):
+        if lacks_upgradable(frame.name, pod):
             marks |= MARK_YES
     elif not frame.chosen.matches(pod.metadata.labels):
         marks |= UNSELECTED

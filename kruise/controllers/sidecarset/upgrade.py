@@ -63,7 +63,7 @@ from kruise.controllers.sidecarset.podstate import (
 )
 from kruise.runtime.clock import format_time
 
-__all__ = ["condition_write", "flip_write", "repair_write", "says_not_upgradable", "upgrade_write"]
+__all__ = ["condition_write", "flip_write", "lacks_upgradable", "repair_write", "upgrade_write"]
 
 _IDLE_VERSION = "0"
 
@@ -243,10 +243,17 @@ def condition_write(name: str, pod: Pod, now: float, *, upgradable: bool) -> Pod
     return PodWrite(STATUS, {"status": {"conditions": [condition]}}, f"sidecars upgradable: {status}")
 
 
-def says_not_upgradable(name: str, pod: Pod) -> bool:
-    """Tell whether the condition says of the set *name* that the pod cannot be upgraded."""
+def lacks_upgradable(name: str, pod: Pod) -> bool:
+    """Tell whether the condition has yet to say that the set *name* upgraded the pod.
+
+    It says that it could not; or it says nothing, because the pod was changed between the upgrade and that write.
+    """
     old = condition_of(pod, UPGRADABLE_CONDITION)
-    return old is not None and _said(old.message).get(name) is False
+    said = _said(old.message).get(name) if old is not None else None
+    if said is False:
+        return True
+    text = pod.metadata.annotations.get(INPLACE_STATE_ANNOTATION)
+    return said is None and text is not None and name in (parse_states(text) or ())
 
 
 def _said(message: str) -> Mapping[str, Any]:

@@ -235,6 +235,13 @@ def test_rule4_the_condition_goes_to_the_version_that_the_upgrade_made() -> None
         await b.once()
         counts = b.counts()
         assert (counts[PATCH], counts[f"{MARK} 409"]) == (1, 1), "never read again in between, never forced"
+        assert b.news() == ["mesh"]
+        b.server.faults = Interceptor()
+        await b.once()
+        assert b.counts()[MARK] == 1, "the next pass makes up for it"
+        mark = b.mark()
+        await b.once()
+        assert MARK not in b.counts(mark)
 
     bench(scenario)
 
