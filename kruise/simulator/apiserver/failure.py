@@ -245,4 +245,5 @@ def too_many_requests(message: str = "too many requests", retry_after: int = 1) 
 
 def internal(message: str) -> Failure:
     """500: the server itself failed."""
-    return Failure(500, "InternalError", f"Internal error occurred: {message}")
+    text = f"Internal error occurred: {message}"
+    return Failure(500, "InternalError", text, details={"causes": [{"message": message}]})

@@ -54,7 +54,7 @@ from kruise.simulator.apiserver.operations_read import Reads
 from kruise.simulator.apiserver.representation import encode, encode_list, negotiate
 from kruise.simulator.apiserver.resources import Registry, ResourceType, known
 from kruise.simulator.apiserver.storage import Record, Storage
-from kruise.simulator.apiserver.webhooks_convert import shown
+from kruise.simulator.apiserver.webhooks_convert import read_back, shown, undecodable
 from kruise.simulator.apiserver.webhooks_gate import BINDING, EVICTION, Gate
 
 Body = dict[str, Any]
@@ -100,6 +100,8 @@ class Operations(Reads):
             raise bare(500, "resourceVersion should not be set on objects to be created")
         self._readable(given, info, status=400)
         obj = self._admit(call, "CREATE", given, None)
+        if info.namespaced:
+            obj["metadata"]["namespace"] = call.namespace
         call.name = str(obj["metadata"].get("name") or "")
         self._check_namespace(call, info)
         if info.table == "pods":
@@ -273,14 +275,17 @@ class Operations(Reads):
 
     async def _changed(self, call: Call, info: ResourceType, old: Record, change: Change, *, ask: bool) -> Body:
         """Return what is to be stored instead of *old*. Raises Failure."""
-        current = await info.read_in(old.obj, call.version)
+        try:
+            current = await info.read_in(old.obj, call.version)
+        except Failure as failure:
+            raise undecodable(failure, old) from None
         given = change(current)
         given_version = given["apiVersion"]
         given = {**given, "metadata": dict(given["metadata"])}
-        metadata.check_version(info, old, call.name, given)
         given = self._admit(call, "UPDATE", given, old.obj)
         if ask:
             given = await self.gate.mutate(call, info, "UPDATE", given, current)
+        metadata.check_version(info, old, call.name, given)
         if info.table == claims.TABLE and not call.subresource:
             claims.check_growth(given, old.obj, self._storage_class)
         found: list[Cause] = []
@@ -332,6 +337,7 @@ class Operations(Reads):
         options = deletion.DeleteOptions.read(call.document, call.query)
         call.dry_run = call.dry_run or options.dry_run
         old = self.existing(call, info)
+        await read_back(old, info, call.version)
         metadata.check_preconditions(info, old, call.name, options.preconditions())
         self._admit(call, "DELETE", old.obj, old.obj)
         old = await self._may_go(call, info, old, options)
@@ -437,6 +443,7 @@ class Operations(Reads):
 
     async def _admitted(self, call: Call, info: ResourceType, given: Body, own: Body) -> Body:
         """Return the object of a subresource with a kind of its own as the webhooks leave it. Raises Failure."""
+        given.setdefault("metadata", {})["namespace"] = call.namespace
         given = await self.gate.mutate(call, info, "CREATE", given, None, own=own)
         await self.gate.validate(call, info, "CREATE", given, None, own=own)
         return given
@@ -516,7 +523,7 @@ class Operations(Reads):
     async def _answer(self, call: Call, info: ResourceType, record: Record | None, status: int) -> Answer:
         assert record is not None, "every write answers with an object"
         form = negotiate(call.headers.get("accept", ""))
-        record = await self._in_version(record, info, call.version)
+        record = await read_back(record, info, call.version)
         return Answer(status, encode(record, info, call.version, form, now=self.clock.now()))
 
 

@@ -19,10 +19,10 @@ from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.failure import not_found, too_large_version, too_old
 from kruise.simulator.apiserver.listing import FRESH_WAIT, Filter, check_options, list_page, parse_version
 from kruise.simulator.apiserver.representation import encode, encode_list, included, negotiate
-from kruise.simulator.apiserver.resources import ResourceType, known
-from kruise.simulator.apiserver.storage import Record, Storage
+from kruise.simulator.apiserver.resources import known
+from kruise.simulator.apiserver.storage import Storage
 from kruise.simulator.apiserver.watch import OneLine, Watch, error_line
-from kruise.simulator.apiserver.webhooks_convert import shown
+from kruise.simulator.apiserver.webhooks_convert import read_back, shown
 
 _DEFAULT_TIMEOUT: Final = (1800, 3600)
 
@@ -52,7 +52,7 @@ class Reads:
             raise not_found(info.plural, info.group, call.name)
         call.before = call.after = str(record.rv)
         include = included(call.query)
-        record = await self._in_version(record, info, call.version)
+        record = await read_back(record, info, call.version)
         return Answer(200, encode(record, info, call.version, form, now=self.clock.now(), include=include))
 
     async def list(self, call: Call) -> Answer:
@@ -105,13 +105,6 @@ class Reads:
             include=included(query),
         )
         return Answer(200, stream=source)
-
-    @staticmethod
-    async def _in_version(record: Record, info: ResourceType, version: str) -> Record:
-        """Return *record* as it can be encoded in *version*; a webhook is asked each time, as for every quorum read."""
-        if info.converter is None:
-            return record
-        return Record(await info.read_in(record.obj, version), record.rv)
 
     async def _fresh(self, call: Call, wanted: int) -> None:
         if wanted and not await call.frontend.wait_for(wanted, FRESH_WAIT):

@@ -14,7 +14,7 @@ What this does not do: strategic merge patch, which needs to know the kind, is i
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Final
 
 from kruise.simulator.apiserver.failure import Failure, bad_request
 
@@ -53,12 +53,36 @@ class DoesNotApply(Failure):
         self.why = why
 
 
-def _fails(text: str) -> Failure:
-    return DoesNotApply(text)
+class _Missing(Exception):
+    """What should hold the value is not there."""
+
+
+class _Wrong(Exception):
+    """The value itself is not where it should be."""
+
+
+_NOT_THERE: Final = {
+    "add": 'add operation does not apply: doc is missing path: "{path}"',
+    "remove": 'remove operation does not apply: doc is missing path: "{path}"',
+    "replace": "replace operation does not apply: doc is missing path: {path}",
+    "test": "test operation does not apply: is missing path: {path}",
+    "move": "move operation does not apply: doc is missing from path: {source}",
+    "copy": "copy operation does not apply: doc is missing from path: {source}",
+}
 
 
 def _apply(document: Any, operation: dict[str, Any]) -> Any:
     op, path = operation.get("op"), _pointer(operation["path"])
+    try:
+        return _applied(document, str(op), path, operation)
+    except _Missing:
+        text = _NOT_THERE[str(op)].format(path=operation["path"], source=operation.get("from", ""))
+        raise DoesNotApply(f"{text}: missing value") from None
+    except _Wrong as wrong:
+        raise DoesNotApply(f"error in {op} for path: '{operation['path']}': {wrong}") from None
+
+
+def _applied(document: Any, op: str, path: list[str], operation: dict[str, Any]) -> Any:
     if op == "add":
         return _add(document, path, _value(operation))
     if op == "remove":
@@ -66,8 +90,8 @@ def _apply(document: Any, operation: dict[str, Any]) -> Any:
     if op == "replace":
         return _value(operation) if not path else _put(document, path, _value(operation))
     if op == "test":
-        if _get(document, path) != _value(operation):
-            raise _fails(f"testing path {operation['path']} failed")
+        if _tested(document, path) != _value(operation):
+            raise DoesNotApply(f"testing value {operation['path']} failed: test failed")
         return document
     if op in ("move", "copy"):
         source = _pointer(str(operation.get("from", "")))
@@ -75,7 +99,7 @@ def _apply(document: Any, operation: dict[str, Any]) -> Any:
         if op == "move":
             document = _remove(document, source)
         return _add(document, path, value)
-    raise _fails(f"unexpected kind: {op}")
+    raise DoesNotApply(f"Unexpected kind: {op}")
 
 
 def _value(operation: dict[str, Any]) -> Any:
@@ -96,7 +120,7 @@ def _index(items: list[Any], part: str, *, room: int = 0) -> int:
     if part == "-" and room:
         return len(items)
     if not part.lstrip("-").isdigit() or not -len(items) <= int(part) < len(items) + room:
-        raise _fails(f"array index {part} is out of bounds")
+        raise _Wrong(f"Unable to access invalid index: {part}: invalid index referenced")
     return int(part) if int(part) >= 0 else len(items) + int(part)
 
 
@@ -107,8 +131,16 @@ def _get(document: Any, path: list[str]) -> Any:
         elif isinstance(document, list):
             document = document[_index(document, part)]
         else:
-            raise _fails(f"the path does not exist: missing {part}")
+            raise _Missing
     return document
+
+
+def _tested(document: Any, path: list[str]) -> Any:
+    """Return the value at *path*; ``None`` for one that its holder does not have."""
+    if not path:
+        return document
+    parent, last = _get(document, path[:-1]), path[-1]
+    return parent.get(last) if isinstance(parent, dict) else _get(parent, [last])
 
 
 def _add(document: Any, path: list[str], value: Any) -> Any:
@@ -120,7 +152,7 @@ def _add(document: Any, path: list[str], value: Any) -> Any:
     elif isinstance(parent, dict):
         parent[last] = value
     else:
-        raise _fails(f"the path does not exist: {last} has no parent")
+        raise _Missing
     return document
 
 
@@ -131,18 +163,18 @@ def _put(document: Any, path: list[str], value: Any) -> Any:
     elif isinstance(parent, dict):
         parent[last] = value  # kube-apiserver's library replaces what is not there as well
     else:
-        raise _fails(f"the path does not exist: {last} has no parent")
+        raise _Missing
     return document
 
 
 def _remove(document: Any, path: list[str]) -> Any:
     if not path:
-        raise _fails("the whole document cannot be removed")
+        raise _Wrong("Unable to remove nonexistent key: : missing value")
     parent, last = _get(document, path[:-1]), path[-1]
     if isinstance(parent, list):
         del parent[_index(parent, last)]
     elif isinstance(parent, dict) and last in parent:
         del parent[last]
     else:
-        raise _fails(f"unable to remove nonexistent key: {last}: missing value")
+        raise _Wrong(f"Unable to remove nonexistent key: {last}: missing value")
     return document

@@ -357,6 +357,10 @@ class Registry:
         group = api_version.rpartition("/")[0]
         return next((r for r in self._by_name.values() if r.kind == kind and r.group == group), None)
 
+    def custom(self, group: str) -> bool:
+        """Tell whether *group* has a custom kind."""
+        return any(r.custom for r in self._by_name.values() if r.group == group)
+
     def groups(self) -> dict[str, list[str]]:
         """Return every group with its versions, the preferred one first."""
         groups: dict[str, list[str]] = {}

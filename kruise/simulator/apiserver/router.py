@@ -20,7 +20,7 @@ from kruise.simulator.apiserver.bodies import document
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.crd import deprecations
 from kruise.simulator.apiserver.discovery import discover
-from kruise.simulator.apiserver.failure import bad_request, method_not_allowed, no_such_path
+from kruise.simulator.apiserver.failure import Failure, bad_request, method_not_allowed, no_such_path
 from kruise.simulator.apiserver.openapi import OpenApi
 from kruise.simulator.apiserver.operations import Operations
 from kruise.simulator.apiserver.resources import Registry
@@ -69,9 +69,23 @@ def _verb(call: Call) -> str:
     return verb
 
 
+def _no_such_version(call: Call, registry: Registry) -> bool:
+    """Tell whether the path names a version that no custom kind of its group has: that is not the router's to know."""
+    parts = [part for part in call.path.split("/") if part]
+    if len(parts) < 4 or parts[0] != "apis":
+        return False
+    groups = registry.groups()
+    return parts[2] not in groups.get(parts[1], [parts[2]]) and registry.custom(parts[1])
+
+
 async def route(call: Call, registry: Registry, operations: Operations, reviews: Reviews) -> Answer:
     """Answer *call*. Raises Failure."""
-    parts = resolve(call, registry)
+    try:
+        parts = resolve(call, registry)
+    except Failure:
+        if _no_such_version(call, registry):
+            return Answer(404, b"404 page not found\n", {"content-type": "text/plain; charset=utf-8"})
+        raise
     info = call.info
     if info is None:
         return _other(call, parts, registry)

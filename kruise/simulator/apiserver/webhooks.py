@@ -171,21 +171,20 @@ def _decoded(answer: Answer) -> Body:
     try:
         read = json.loads(answer.body)
     except (ValueError, RecursionError):
-        raise CallFailed(_unreadable(answer.body)) from None
+        read = _as_yaml(answer.body)
     if not isinstance(read, dict):
-        kind = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(read), "number")
-        text = f"json: cannot unmarshal {kind} into Go value of type struct {{ APIVersion string "
-        raise CallFailed(
-            f'couldn\'t get version/kind; json parse error: {text}"json:\\"apiVersion,omitempty\\""; ...}}'
-        )
+        kind = {list: "array", str: "string", bool: "bool"}.get(type(read), "number")
+        raise CallFailed(f"{_NO_KIND}json: cannot unmarshal {kind} into Go value of type {_HEAD}")
     return read
 
 
-def _unreadable(body: bytes) -> str:
-    """Say as Go's decoder does what is wrong with the begin of *body*; for the rest the offset is all we know."""
-    text = body.decode(errors="replace").lstrip()
-    head = text[:1]
-    if head in '{["-0123456789tfn' and head:
-        return "couldn't get version/kind; json parse error: unexpected end of JSON input"
-    shown = "'\\''" if head == "'" else f"'{head}'"
-    return f"couldn't get version/kind; json parse error: invalid character {shown} looking for beginning of value"
+_NO_KIND: Final = "couldn't get version/kind; json parse error: "
+_HEAD: Final = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+
+
+def _as_yaml(body: bytes) -> Any:
+    """Read *body*, which is no JSON, as the server's second decoder does. Raises CallFailed."""
+    text = body.decode(errors="replace")
+    if text.lstrip()[:1] in ("{", "["):
+        raise CallFailed(f"{_NO_KIND}unexpected end of JSON input")
+    return text

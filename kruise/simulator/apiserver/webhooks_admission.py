@@ -30,7 +30,7 @@ import orjson
 from kruise.apis.fielderrors import go_quote
 from kruise.runtime.clock import Random, new_uuid
 from kruise.simulator.apiserver.call import Call
-from kruise.simulator.apiserver.failure import Failure, bad_request
+from kruise.simulator.apiserver.failure import Failure, bad_request, internal
 from kruise.simulator.apiserver.patch import DoesNotApply, json_patch
 from kruise.simulator.apiserver.storage import Storage
 from kruise.simulator.apiserver.webhooks import Caller, CallFailed, ask, nobody
@@ -109,7 +109,7 @@ class _View:
         try:
             return await self.room.convert(obj, place)
         except Failure as failure:
-            raise _internal(failure.message) from None
+            raise internal(failure.message) from None
 
 
 class Admission:
@@ -193,7 +193,7 @@ class Admission:
         if said.patch:
             if view.seen is None:
                 text = f"admission webhook {go_quote(hook.name)} attempted to modify the object, "
-                raise _internal(f"{text}which is not supported for this operation")
+                raise internal(f"{text}which is not supported for this operation")
             new = self._patched(view, said.patch)
             changed = new != view.seen
             view.seen = new
@@ -207,11 +207,9 @@ class Admission:
         try:
             new = json_patch(view.seen, patch)
         except DoesNotApply as failure:
-            raise _internal(failure.why) from None
+            raise internal(failure.why) from None
         except Failure as failure:
-            raise _internal(failure.message) from None
-        if not isinstance(new, dict) or not new.get("kind"):
-            raise _internal(f"Object 'Kind' is missing in '{orjson.dumps(new).decode()}'")
+            raise internal(failure.message) from None
         return view.room.finish(new, view.place)
 
     async def validate(
@@ -306,11 +304,7 @@ def _note(call: Call, what: str, note: str, where: Body, *, mutated: bool = Fals
 
 
 def _failing(hook: Hook, error: CallFailed) -> Failure:
-    return _internal(f"failed calling webhook {go_quote(hook.name)}: {error}")
-
-
-def _internal(text: str) -> Failure:
-    return Failure(500, "InternalError", f"Internal error occurred: {text}", details={"causes": [{"message": text}]})
+    return internal(f"failed calling webhook {go_quote(hook.name)}: {error}")
 
 
 __all__ = ["MUTATING", "TABLES", "VALIDATING", "Admission", "Room"]

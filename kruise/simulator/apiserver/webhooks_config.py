@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import orjson
+
 from kruise.apis import labels, selectors
-from kruise.apis.fielderrors import FieldError, duplicate, forbidden, invalid, not_supported, required, too_many
+from kruise.apis.fielderrors import FieldError, Plain, duplicate, forbidden, invalid, not_supported, required, too_many
 from kruise.simulator.apiserver import rules as cel_rules
 from kruise.simulator.apiserver.failure import Cause, of_errors
 from kruise.simulator.apiserver.webhooks import HTTPS_PORT
@@ -126,9 +128,14 @@ def _rule(rule: Body, path: str) -> list[FieldError]:
     return errors + _one_of(rule["scope"], _SCOPES, f"{path}.scope")
 
 
+def _listed(values: list[str]) -> Plain:
+    """Return a list as the present version prints one in an error."""
+    return Plain(orjson.dumps(values).decode())
+
+
 def _lonely(values: list[str], path: str, what: str) -> list[FieldError]:
     if len(values) > 1 and "*" in values:
-        return [invalid(path, values, f"if '*' is present, must not specify other {what}")]
+        return [invalid(path, _listed(values), f"if '*' is present, must not specify other {what}")]
     return []
 
 
@@ -155,10 +162,10 @@ def _resources(resources: list[str], path: str) -> list[FieldError]:
         if resource == "*":
             everywhere.add(sub)
     if len(resources) > 1 and "*/*" in resources:
-        errors.append(invalid(path, resources, "if '*/*' is present, must not specify other resources"))
+        errors.append(invalid(path, _listed(resources), "if '*/*' is present, must not specify other resources"))
     if "*" in resources and plain:
         why = "if '*' is present, must not specify other resources without subresources"
-        errors.append(invalid(path, resources, why))
+        errors.append(invalid(path, _listed(resources), why))
     return errors
 
 
@@ -172,7 +179,7 @@ def _versions(versions: list[str], path: str, absent: str = "") -> list[FieldErr
             continue
         errors += [invalid(f"{path}[{i}]", version, why) for why in labels.dns1035_label(version)]
     if not any(version in REVIEW_VERSIONS for version in versions):
-        errors.append(invalid(path, versions, f"must include at least one of {', '.join(REVIEW_VERSIONS)}"))
+        errors.append(invalid(path, _listed(versions), f"must include at least one of {', '.join(REVIEW_VERSIONS)}"))
     return errors
 
 

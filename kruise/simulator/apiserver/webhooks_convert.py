@@ -20,7 +20,7 @@ from typing import Any, Final
 from kruise.apis import labels
 from kruise.apis.fielderrors import aggregate, go_quote
 from kruise.runtime.clock import Random, new_uuid
-from kruise.simulator.apiserver.failure import bare
+from kruise.simulator.apiserver.failure import Failure, bare, internal
 from kruise.simulator.apiserver.resources import ResourceType
 from kruise.simulator.apiserver.storage import Record
 from kruise.simulator.apiserver.webhooks import LONGEST, Caller, CallFailed, ask, target_of
@@ -55,7 +55,7 @@ class Converter:
             raise bare(500, "no supported conversion review versions")
         head = f"conversion webhook for {objects[0]['apiVersion']}, Kind={objects[0]['kind']}"
         uid = new_uuid(self._rng)
-        request: Body = {"uid": uid, "desiredAPIVersion": api_version, "objects": objects}
+        request: Body = {"uid": uid, "desiredAPIVersion": api_version, "objects": [_sent(o) for o in objects]}
         empty: Body = {"uid": "", "convertedObjects": None, "result": {"metadata": {}}}
         body = {
             "kind": "ConversionReview",
@@ -73,9 +73,18 @@ class Converter:
         return [_checked(old, new, api_version, head) for old, new in zip(objects, found, strict=True)]
 
 
+def _sent(obj: Body) -> Body:
+    """Return *obj* as the store holds it: the version is not part of what is stored."""
+    return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}}
+
+
 def _objects(answer: Body, version: str, uid: str) -> list[Any]:
     wanted = f"{GROUP}/{version}"
     kind, given = str(answer.get("kind") or ""), str(answer.get("apiVersion") or "")
+    if version == "v1" and not (kind and given):
+        raise CallFailed(
+            f"expected webhook response of {wanted}, Kind=ConversionReview, got {given or '/'}, Kind={kind}"
+        )
     if kind != "ConversionReview" or not given.startswith(f"{GROUP}/"):
         raise CallFailed(f'no kind "{kind}" is registered for version "{given}" in scheme "pkg/runtime/scheme.go:111"')
     if version == "v1" and given != wanted:
@@ -145,6 +154,31 @@ def _restored(old: Body, new: Any, what: str) -> Body:
 def _go(value: Any) -> str:
     names = {dict: "map[string]interface {}", list: "[]interface {}", str: "string", bool: "bool", float: "float64"}
     return names.get(type(value), "int64")
+
+
+def undecodable(failure: Failure, record: Record) -> Failure:
+    """Return what a write says when the conversion of what is stored has failed."""
+    return bare(500, f"object not decodable revision={record.rv}: {failure.message}")
+
+
+def corrupt(failure: Failure, record: Record, info: ResourceType) -> Failure:
+    """Return what a read says when the conversion has failed."""
+    meta = record.obj["metadata"]
+    key = "/".join(part for part in (info.group, info.plural, meta.get("namespace"), meta["name"]) if part)
+    why = undecodable(failure, record).message
+    return internal(
+        f"StorageError: corrupt object, Code: 7, Key: /{key}, ResourceVersion: 0, AdditionalErrorMsg: {why}"
+    )
+
+
+async def read_back(record: Record, info: ResourceType, version: str) -> Record:
+    """Return *record* with its object in *version*, asking a webhook each time. Raises Failure."""
+    if info.converter is None:
+        return record
+    try:
+        return Record(await info.read_in(record.obj, version), record.rv)
+    except Failure as failure:
+        raise corrupt(failure, record, info) from None
 
 
 async def shown(records: Sequence[Record], info: ResourceType, version: str) -> list[Record]:

@@ -18,6 +18,8 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import orjson
+
 from kruise.runtime.clock import Clock
 from kruise.runtime.objects import Key
 from kruise.simulator.apiserver import kinds, typed, workloads
@@ -162,11 +164,14 @@ class Gate:
                 return await info.read_in(obj, place.version)
             return other.in_version(other.to_storage(obj), place.version)
 
-        def finish(obj: Body, place: Place) -> Body:
+        def finish(obj: Any, place: Place) -> Body:
+            other = infos[place.group, place.version]
+            if not isinstance(obj, dict) or (other.custom and not obj.get("kind")):
+                raise internal(f"Object 'Kind' is missing in '{orjson.dumps(obj).decode()}'")
             if own is not None:
                 return obj
-            other = infos[place.group, place.version]
             try:
+                obj = {"kind": other.kind, "apiVersion": other.api_version(place.version), **obj}
                 read = typed.read_metadata(obj, []) if other.custom else typed.read(obj, other, [])
             except typed.TypeProblem as problem:
                 raise internal(str(problem)) from None

@@ -28,6 +28,7 @@ Body = dict[str, Any]
 
 GROUP: Final = "admission.k8s.io"
 JSON_PATCH: Final = "JSONPatch"
+_KNOWN: Final = (f"{GROUP}/v1", f"{GROUP}/v1beta1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +89,29 @@ def variables(question: Question, place: Place, obj: Body | None, old: Body | No
 
 def verdict(version: str, uid: str, answer: Body, *, mutating: bool) -> Verdict:
     """Return what *answer*, a decoded review, says. Raises CallFailed."""
-    wanted, given = f"{GROUP}/{version}", answer.get("apiVersion") or ""
-    kind = answer.get("kind") or ""
-    if not kind:
-        raise CallFailed(f"failed to call webhook: Object 'Kind' is missing in '{orjson.dumps(answer).decode()}'")
-    if kind != "AdmissionReview" or not str(given).startswith(f"{GROUP}/"):
+    wanted = f"{GROUP}/{version}"
+    given, kind = str(answer.get("apiVersion") or wanted), str(answer.get("kind") or "AdmissionReview")
+    if kind != "AdmissionReview" or given not in _KNOWN:
         text = f'no kind "{kind}" is registered for version "{given}" in scheme "pkg/runtime/scheme.go:111"'
+        raise CallFailed(f"failed to call webhook: {text}")
+    if given != wanted:
+        has, wants = given.rpartition("/")[2], version
+        text = f"converting ({has}.AdmissionReview) to ({wants}.AdmissionReview): unknown conversion"
         raise CallFailed(f"failed to call webhook: {text}")
     response = answer.get("response")
     if not isinstance(response, dict):
         raise _invalid("webhook response was absent")
-    if version == "v1":
-        if response.get("uid", "") != uid:
-            raise _invalid(f"expected response.uid={go_quote(uid)}, got {go_quote(str(response.get('uid') or ''))}")
-        if given != wanted:
-            raise _invalid(f"expected webhook response of {_gvk(wanted)}, got {_gvk(str(given))}")
+    given_uid = response.get("uid", "")
+    if not isinstance(given_uid, str):
+        raise CallFailed(
+            f"failed to call webhook: json: cannot unmarshal {_go(given_uid)} into Go struct field "
+            "AdmissionResponse.response.uid of type types.UID"
+        )
+    if version == "v1" and given_uid != uid:
+        raise _invalid(f"expected response.uid={go_quote(uid)}, got {go_quote(given_uid)}")
+    if version == "v1" and not (answer.get("apiVersion") and answer.get("kind")):
+        named = f"{answer.get('apiVersion') or '/'}, Kind={answer.get('kind') or ''}"
+        raise _invalid(f"expected webhook response of {wanted}, Kind=AdmissionReview, got {named}")
     patch = _patch_bytes(response)
     kind_of_patch = response.get("patchType")
     if not mutating:
@@ -122,8 +131,8 @@ def verdict(version: str, uid: str, answer: Body, *, mutating: bool) -> Verdict:
     )
 
 
-def _gvk(api_version: str) -> str:
-    return f"{api_version}, Kind=AdmissionReview"
+def _go(value: Any) -> str:
+    return {dict: "object", list: "array", bool: "bool"}.get(type(value), "number")
 
 
 def _invalid(why: str) -> CallFailed:

@@ -22,6 +22,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from tests.integration.probes.hooks import READY, HookServer, Says, allowing
+
 Body = dict[str, Any]
 
 GROUP: Final = "probes.example.com"
@@ -60,6 +62,8 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "poddisruptionbudgets": ("policy/v1", "PodDisruptionBudget", True),
     "priorityclasses": ("scheduling.k8s.io/v1", "PriorityClass", False),
     "storageclasses": ("storage.k8s.io/v1", "StorageClass", False),
+    "mutatingwebhookconfigurations": ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", False),
+    "validatingwebhookconfigurations": ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", False),
     "customresourcedefinitions": ("apiextensions.k8s.io/v1", "CustomResourceDefinition", False),
     "broadcastjobs": ("apps.kruise.io/v1beta1", "BroadcastJob", True),
     "advancedstatefulsets": ("apps.kruise.io/v1beta1", "StatefulSet", True),
@@ -173,9 +177,12 @@ def brief_events(events: list[Body]) -> list[tuple[str, str, str]]:
 class World:
     """What one probe has: a server, a namespace, and ways to ask."""
 
-    def __init__(self, target: Target, session: aiohttp.ClientSession, namespace: str) -> None:
+    def __init__(
+        self, target: Target, session: aiohttp.ClientSession, namespace: str, hooks: HookServer | None = None
+    ) -> None:
         self.target = target
         self.ns = namespace
+        self._hooks = hooks
         self._session = session
         self._open: list[aiohttp.ClientResponse] = []
         self._left: list[str] = []
@@ -294,6 +301,55 @@ class World:
             while (await self.read(plural, name)).code != 404:
                 await asyncio.sleep(0.02)
         return True
+
+    # Webhooks
+
+    @property
+    def hooks(self) -> HookServer:
+        """What answers the webhooks of probes."""
+        assert self._hooks is not None, "the runner has started it"
+        return self._hooks
+
+    def hook(self, name: str, says: Says, /, *, plural: str = "configmaps", **more: Any) -> Body:
+        """Return a webhook that is called with what concerns *plural* in the namespace; *more* replaces its fields."""
+        group = KINDS[plural][0].rpartition("/")[0]
+        rule = {
+            "apiGroups": [group],
+            "apiVersions": ["*"],
+            "resources": [_PLURALS.get(plural, plural)],
+            "operations": ["CREATE", "UPDATE", "DELETE"],
+        }
+        return {
+            "name": f"{name}.probes.example.com",
+            "clientConfig": self.hooks.say(f"/{self.ns}/{name}", says),
+            "rules": [rule],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.ns}},
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            **more,
+        }
+
+    async def register(self, plural: str, *hooks: Body, name: str = "") -> Body:
+        """Register webhooks, and wait until they are called."""
+        number = len(self._left)
+        ready = self.hook(f"ready-{number}", allowing, objectSelector={"matchLabels": {READY: "true"}})
+        body = self.body(plural, name or self.ns, webhooks=[ready, *hooks])
+        made = await self.make(plural, body)
+        marker = self.body("configmaps", READY, meta={"labels": {READY: "true"}})
+        async with asyncio.timeout(30):
+            while not any(path == f"/{self.ns}/ready-{number}" for path, _ in self.hooks.asked):
+                await self.post("configmaps", marker, dryRun="All")
+                await asyncio.sleep(0.02)
+        self.hooks.take(f"/{self.ns}/")
+        return made
+
+    def asked(self) -> list[tuple[str, Body]]:
+        """Return which webhooks of this probe were asked what, and forget it."""
+        return self.hooks.take(f"/{self.ns}/")
+
+    def called(self) -> list[str]:
+        """Return which webhooks of this probe were asked, and forget it."""
+        return [path for path, _ in self.asked()]
 
     # Around a probe
 

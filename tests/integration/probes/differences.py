@@ -19,9 +19,34 @@ class Difference:
     """What the embedded server answers instead."""
 
 
+_WIDGET: Final = {"color": "red", "nested": {"depth": 3, "note": "none"}, "replicas": 1, "size": 3}
+
 ACCEPTED: Final[dict[str, Difference]] = {
     "server_side_apply": Difference(
         "field ownership comes later; until then the refusal says which kinds of patch there are", 415
+    ),
+    "webhook_adds_a_field_that_is_unknown": Difference(
+        "a field that a webhook adds and the schema does not know is pruned before the validating webhooks see it, not "
+        "only before it is stored",
+        [
+            {
+                "code": 201,
+                "body": {
+                    "apiVersion": "probes.example.com/v1",
+                    "kind": "Widget",
+                    "metadata": {
+                        "creationTimestamp": "<time>",
+                        "generation": 1,
+                        "name": "a",
+                        "namespace": "<ns>",
+                        "resourceVersion": "<rv1>",
+                        "uid": "<uid1>",
+                    },
+                    "spec": _WIDGET,
+                },
+            },
+            [_WIDGET],
+        ],
     ),
 }
 
@@ -31,6 +56,7 @@ OUTSIDE: Final[dict[str, str]] = {
     "storageVersionHash, selfLink": "clients do not decide by them; they are left out of the comparison",
     "the dump of both specs in the refusal of a pod update": "it is Go's own rendering of a structure",
     "controllers of Deployment, StatefulSet, ReplicaSet, DaemonSet and Job": "these kinds are stored and shown only",
+    "the authorizer of matchConditions": "there is no authorization; an expression that asks for it is an error",
     "logs, exec, attach, port-forward": "a simulated pod runs no process; the refusal says so",
 }
 """What no probe compares, and why."""

@@ -18,6 +18,8 @@ _MICRO: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _KUBECTL_TIME: Final = re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}")
 _GENERATED: Final = re.compile(r"(generated-)[bcdfghjklmnpqrstvwxz2456789]{5}(?![a-z0-9])")
+_PORT: Final = re.compile(r"127\.0\.0\.1:\d{4,5}")
+_REVISION: Final = re.compile(r"revision=\d+")
 _DROPPED: Final = ("managedFields", "storageVersionHash", "selfLink")
 
 
@@ -30,6 +32,8 @@ def normal(seen: Any, namespace: str) -> Any:
     text = json.dumps(_ranked(tidy, ranks), sort_keys=True)
     text = text.replace(namespace, "<ns>")
     text = _in_order(_UID, text, "uid")
+    text = _PORT.sub("127.0.0.1:<port>", text)
+    text = _REVISION.sub("revision=<n>", text)
     text = _GENERATED.sub(r"\1<random>", text)
     for pattern, symbol in ((_MICRO, "<micro>"), (_TIME, "<time>"), (_KUBECTL_TIME, "<time>")):
         text = pattern.sub(symbol, text)

@@ -27,6 +27,7 @@ from kruise.runtime.client.kubeconfig import load_kubeconfig
 from kruise.runtime.client.tls import TlsContexts
 from kruise.runtime.clock import SystemClock
 from tests.integration.probes.asking import Body, Target, World
+from tests.integration.probes.hooks import HookServer
 from tests.integration.probes.kinds import DEFINITIONS
 from tests.integration.probes.normal import normal
 from tests.integration.probes.registry import PROBES, Probe
@@ -62,12 +63,13 @@ async def ask_all(target: Target, names: Iterable[str] = (), say: Callable[[str]
     gate = asyncio.Semaphore(AT_ONCE)
     run = secrets.token_hex(2)
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
+    session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
+    async with HookServer() as hooks, session:
         await _install(World(target, session, ""))
         try:
             async with asyncio.TaskGroup() as tasks:
                 for number, probe in enumerate(chosen):
-                    world = World(target, session, f"probe-{run}-{number}")
+                    world = World(target, session, f"probe-{run}-{number}", hooks)
                     tasks.create_task(_ask(probe, world, gate, found, say))
         finally:
             if not target.ends:
