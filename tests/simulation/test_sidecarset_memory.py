@@ -334,7 +334,9 @@ def test_c11_pods_without_their_sidecars_are_named() -> None:
         await world.sleep(2)
         world.create_set()
         await world.sleep(2)
-        assert world.scs_condition("Injected")["status"] == "True", "nobody missed a pod that is older than the set"
+        condition = world.scs_condition("Injected")
+        assert condition["status"] == "True", "nobody missed a pod that is older than the set"
+        assert condition["message"].endswith("; others without them: 1 CreatedBeforeSidecarSet")
         world.create_pods(12, prefix="missed", injected=False)
         await world.until(lambda: world.scs_condition("Injected")["status"] == "False")
         await world.sleep(1)

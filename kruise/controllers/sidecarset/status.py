@@ -7,7 +7,7 @@ Guarantees:
 
 * The counts are those of the view, kept with every event; all are always written, zeros too.
 * Available, Progressing and Injected are always there. Injected names the first ten pods that should have been
-  injected and were not (C11); the reasons of all pods are ``explain``'s.
+  injected and were not (C11), and counts those that need not be; the reasons of all pods are ``explain``'s.
 * ``lastTransitionTime`` moves with the status of a condition only, and equal states give equal texts: nothing is
   written for nothing (X28). Conditions of others stay. Finding the words looks at a few pods, however many there are.
 
@@ -44,6 +44,7 @@ _MAX_MESSAGE: Final = 1024
 _NAMED: Final = 10
 _LOOK_AT: Final = 16
 """How many pods are asked for the leading reason."""
+_LEFT_OUT: Final = {m.OLDER: Reason.CREATED_BEFORE_SIDECAR_SET, m.HELD: Reason.INJECTION_PAUSED}
 _STUCK: Final = (Reason.IMAGE_PULL_FAILED, Reason.CRASH_LOOPING)
 
 
@@ -169,10 +170,17 @@ def _injected(view: View) -> tuple[bool, Reason, str]:
     missed, lacking = view.listed(m.MISSED), view.listed(m.LACKING)
     count = len(missed) + len(lacking)
     if not count:
-        return True, Reason.INJECTED, "every pod that should have the sidecars was created with them"
+        text = "every pod that should have the sidecars was created with them"
+        return True, Reason.INJECTED, text + _left_out(view)
     named = ", ".join(str(key) for key in islice(sorted((*missed[:_NAMED], *lacking[:_NAMED])), _NAMED))
     more = ", ..." if count > _NAMED else ""
-    return False, Reason.NOT_INJECTED, f"{count} pods without the sidecars: {named}{more}"
+    return False, Reason.NOT_INJECTED, f"{count} pods without the sidecars: {named}{more}{_left_out(view)}"
+
+
+def _left_out(view: View) -> str:
+    """Count the selected pods that are without the sidecars for a reason that is nobody's fault."""
+    found = [f"{count} {reason}" for mark, reason in _LEFT_OUT.items() if (count := view.count(mark))]
+    return f"; others without them: {', '.join(found)}" if found else ""
 
 
 def _progressing(view: View, facts: Facts) -> tuple[bool, Reason, str]:
