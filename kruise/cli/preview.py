@@ -91,7 +91,7 @@ def preview(
         outcome = inject(pod, request, snapshot, now=now, sort_by_name=sort_by_name)
         notes = explain(pod, request, snapshot, now=now)
     except InjectionRefused as error:
-        return _refused(pod, snapshot, str(error))
+        return _refused(pod, snapshot, error.told)
     operations = json.loads(outcome.patch or b"[]")
     after = apply_patch(copy.deepcopy(pod), operations)
     rows = [_row(note, pod, after, snapshot) for note in notes]

@@ -145,6 +145,10 @@ def _unreadable(error: UnreadablePod) -> InjectionRefused:
     return InjectionRefused(f"the pod cannot be read: {error}")
 
 
+def _named(item: CompiledSet) -> str:
+    return f"SidecarSet {item.name}"
+
+
 class _Injection:
     """One pod and the sets that want it."""
 
@@ -189,7 +193,7 @@ class _Injection:
         if historical is None or not self._wants_historical(current, historical):
             return current
         if isinstance(historical, Missing):
-            raise InjectionRefused(historical.message)
+            raise InjectionRefused(historical.message, _named(current))
         return historical
 
     def _wants_historical(self, current: CompiledSet, historical: CompiledSet | Missing) -> bool:
@@ -199,13 +203,13 @@ class _Injection:
             return True
         selector = current.update_selector
         if isinstance(selector, SelectorError):
-            raise InjectionRefused(str(selector))
+            raise InjectionRefused(str(selector), _named(current))
         if selector is not None and not selector.matches(self._view.labels):
             return True
         try:
             share = sidecarset_injection_share(current.partition)
         except IntOrStringError as error:
-            raise InjectionRefused(str(error)) from None
+            raise InjectionRefused(str(error), _named(current)) from None
         entry = self._entry(current.name)
         if not isinstance(historical, Missing) and entry.hash != "":
             # The pod was here before: a draw from another uid must not change its mind.
@@ -334,7 +338,8 @@ class _Injection:
                     try:
                         pieces = parts.build(sidecar)
                     except ResourcesError as error:
-                        raise InjectionRefused(str(error)) from None
+                        culprit = f"{_named(item)}, container {sidecar.name}"
+                        raise InjectionRefused(str(error), culprit) from None
                 (init if sidecar.init else containers).extend((piece, sidecar.before) for piece in pieces)
             for name, volume in item.parts.used_volumes.items():
                 volumes.setdefault(name, volume.data)

@@ -74,7 +74,7 @@ class PodInjector:
                 sort_by_name=self._sort_by_name,
             )
         except InjectionRefused as error:
-            return deny(str(error), code=400, reason="BadRequest")
+            return deny(error.told, code=400, reason="BadRequest")
         self._observe(request, outcome)
         warnings = [
             f"SidecarSet {note.set_name}: {note.message}"[:_MAX_WARNING]

@@ -17,6 +17,16 @@ __all__ = ["LEFT_OUT", "UNCHANGED", "InjectionRefused", "Note", "NoteReason", "O
 class InjectionRefused(ValueError):
     """The pod cannot be created like this. The message is for the user."""
 
+    def __init__(self, message: str, culprit: str = "") -> None:
+        super().__init__(message)
+        self.culprit: Final = culprit
+        """The set, and the container of it, on account of which; empty where it is the pod's own fault."""
+
+    @property
+    def told(self) -> str:
+        """The message with its culprit: whoever creates a pod may know nothing of the sets that select it."""
+        return f"{self.culprit}: {self}" if self.culprit else str(self)
+
 
 class NoteReason(enum.StrEnum):
     """Why a set gives a pod nothing, or what was odd about it."""

@@ -106,6 +106,7 @@ def test_a_fault_of_the_user_is_refused_in_words() -> None:
     }
     status, response = answered(review(POD), index(sidecar("envoy", resourcesPolicy=policy)))
     assert status == 200 and not response["allowed"]
+    assert response["status"]["message"].startswith("SidecarSet mesh, container envoy: ")
     assert 'no containers match the regex pattern "^zzz"' in response["status"]["message"]
 
 
