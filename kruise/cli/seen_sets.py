@@ -10,23 +10,22 @@ What this does not do: it caches nothing, and it decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 import orjson
 
-from kruise.apis.core import REVISIONS, ControllerRevision
+from kruise.apis.core import NAMESPACES, REVISIONS, ControllerRevision
 from kruise.apis.sidecarset import REVISION_SET_LABEL, SIDECARSETS, SidecarSet
 from kruise.cli.cluster import Cluster
 from kruise.runtime.errors import Forbidden, NotFound, RuntimeFault
-from kruise.runtime.objects import Object, PartialObject, Resource, Unreadable
+from kruise.runtime.objects import Object, Resource, Unreadable
 from kruise.webhooks.inject_snapshot import InjectionIndex, Snapshot
 
-__all__ = ["NAMESPACES", "WHOLE_PODS", "WholePod", "World", "read_namespaces", "read_revisions", "read_world"]
+__all__ = ["WHOLE_PODS", "WholePod", "World", "read_namespaces", "read_revisions", "read_world"]
 
-NAMESPACES: Final = Resource("", "v1", "Namespace", "namespaces", PartialObject, namespaced=False)
 _NULL: Final = msgspec.Raw(b"null")
 
 
@@ -103,7 +102,7 @@ def _problem(one: Unreadable) -> str:
 
 async def read_namespaces(cluster: Cluster) -> dict[str, Mapping[str, str]]:
     """Return the labels of every namespace by name."""
-    found: Iterable[PartialObject] = await cluster.client.live.list(NAMESPACES)
+    found = await cluster.client.live.list(NAMESPACES)
     return {one.metadata.name: one.metadata.labels for one in found}
 
 

@@ -54,6 +54,10 @@ _WANTED: Final = {
     Reason.SELECTOR_MISMATCH: "held by the selector of the update",
 }
 """Why an upgrade stands still because somebody wants it so."""
+_NO_HASH: Final = (
+    "it has no hash, so nobody can tell which pods have its latest version: it was stored while no webhook was called; "
+    "save it again"
+)
 _OVER: Final = frozenset((*_WANTED, Reason.IMMUTABLE_FIELD_CHANGED, Reason.INVALID_SPEC))
 _CALM: Final = frozenset(
     (
@@ -144,6 +148,7 @@ def as_document(seen: Seen) -> dict[str, Any]:
         "status": wire(one.status),
         "conditions": wire(seen.status)["conditions"],
         "hidden": seen.hidden,
+        "notes": [] if one.hash else [_NO_HASH],
         "decisions": [_decision(row, seen.planned.now) for row in seen.rows],
     }
 
@@ -186,6 +191,8 @@ def as_table(seen: Seen) -> str:
     ]
     if seen.view.frame.problem:
         lines.append(f"{Reason.INVALID_SPEC}: {seen.view.frame.problem}")
+    if not one.hash:
+        lines.append(f"note: {_NO_HASH}")
     rows = sorted(seen.rows, key=lambda row: row.decision.reason in _CALM)
     if rows:
         now = seen.planned.now

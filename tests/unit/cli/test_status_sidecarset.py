@@ -329,6 +329,15 @@ async def test_a_broken_spec_is_stalled_and_2() -> None:
     assert 'InvalidSpec: spec.selector or spec.namespaceSelector: "Odd"' in as_table(await seen(place))
 
 
+async def test_a_set_that_no_webhook_saw_is_told_as_that() -> None:
+    place = Place()
+    place.put_set()
+    assert as_document(await seen(place))["notes"] == []
+    place.server.patch("sidecarsets.apps.kruise.io", "mesh", {"metadata": {"annotations": None}})
+    assert "note: it has no hash" in as_table(await seen(place))
+    assert as_document(await seen(place))["notes"]
+
+
 # Errors.
 
 
