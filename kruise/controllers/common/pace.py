@@ -34,6 +34,11 @@ class StatusPace:
             return 0.0
         return max(0.0, self._since.setdefault(uid, now) + self._period - now)
 
+    def left(self, uid: str, now: float) -> float:
+        """Return for how many seconds the open window of *uid* stays open; 0 when none is open."""
+        since = self._since.get(uid)
+        return 0.0 if since is None else max(0.0, since + self._period - now)
+
     def settled(self, uid: str) -> None:
         """Note that the status of *uid* is written, or needs no write: the next change opens a new window."""
         self._since.pop(uid, None)

@@ -43,7 +43,7 @@ from kruise.controllers.statefulset.scale import first_obstacle
 from kruise.controllers.statefulset.update import window
 from kruise.controllers.statefulset.view import View
 
-__all__ = ["OURS", "Summary", "conditions", "failed_texts", "outstanding", "summarize"]
+__all__ = ["OURS", "Summary", "conditions", "failed_texts", "is_done", "outstanding", "summarize"]
 
 OURS: Final = (
     AVAILABLE, PROGRESSING, READY, PAUSED, FAILED_CREATE_POD, FAILED_UPDATE_POD, RECONCILING, STALLED, DEGRADED,
@@ -79,16 +79,25 @@ def outstanding(view: View) -> int:
     return len(outdated) - outdated.below(view.frame.floor)
 
 
+def is_done(view: View, facts: Facts) -> bool:
+    """Tell whether everything that the spec wants now is there."""
+    return _calm(view, facts) and not outstanding(view)
+
+
+def _calm(view: View, facts: Facts) -> bool:
+    """Tell whether every pod of the range serves, and none is too many."""
+    return not view.down and not view.count(m.CONDEMNED) and not facts.errors and not facts.troubles
+
+
 def summarize(view: View, now: float, facts: Facts) -> Summary:
     """Say how the set stands, with the leading reason."""
     to_update = outstanding(view)
     condemned = view.count(m.CONDEMNED)
-    unsettled = view.down + condemned
     refused = {name: reason_of_refusal(error) for name, error in facts.failures.items()}
     lasting = sorted((name, reason) for name, reason in refused.items() if reason is not None)
     stuck = view.count(m.STUCK) + view.count(m.UNREADABLE)
     degraded = bool(stuck or lasting or facts.troubles or facts.errors)
-    if not unsettled and not facts.errors and not facts.troubles:
+    if _calm(view, facts):
         if not to_update:
             return Summary(True, False, False, degraded, *_complete(view))
         if view.frame.rolling.paused:

@@ -30,7 +30,7 @@ from kruise.apis.statefulset import READY, StatefulSetStatus
 from kruise.controllers.common.reasons import Decision, Reason
 from kruise.controllers.statefulset import slots as m
 from kruise.controllers.statefulset.actions import Chain, PlannedEvent, Results
-from kruise.controllers.statefulset.conditions import conditions, failed_texts, summarize
+from kruise.controllers.statefulset.conditions import conditions, failed_texts, is_done, summarize
 from kruise.controllers.statefulset.draft import Draft, Trouble
 from kruise.controllers.statefulset.explain import Facts, explain
 from kruise.controllers.statefulset.scale import condemned, replicas
@@ -160,23 +160,28 @@ def _events(view: View, draft: Draft) -> tuple[PlannedEvent, ...]:
     return tuple(found)
 
 
-def settle(view: View, done: Plan, results: Results, now: float) -> Settled:
-    """Return the status after the chains of *done* ended as *results*. ``status.wire`` gives its plain JSON."""
+def settle(view: View, done: Plan, results: Results, now: float, *, later: bool = False) -> Settled:
+    """Return the status after the chains of *done* ended as *results*. ``status.wire`` gives its plain JSON.
+
+    *later*: it will be asked for again soon, at the end of a window. Words are then found only for what cannot wait.
+    """
     stored = view.sts.status
     needed = view.sts.spec.replicas if view.frame.rolling.partition > 0 else 0
     status = completed(with_results(counted(view), view, results), rolls=view.frame.rolls, needed=needed)
     failures = {one.chain.name: one.error for one in results.failures}
     facts = done.facts(failures)
-    summary = summarize(view, now, facts)
-    if not view.sts.terminating:
-        found = conditions(view, summary, failed_texts(results.failures, done.obstacles), format_time(now))
-        status = replace(status, conditions=found)
     decisive = (
         status.observed_generation != stored.observed_generation
         or status.update_revision != stored.update_revision
         or status.current_revision != stored.current_revision
-        or (summary.done and not _was_ready(stored))
+        or (is_done(view, facts) and not _was_ready(stored))
     )
+    if later and not decisive:
+        return Settled(None, next_check=done.next_check)
+    if not view.sts.terminating:
+        summary = summarize(view, now, facts)
+        found = conditions(view, summary, failed_texts(results.failures, done.obstacles), format_time(now))
+        status = replace(status, conditions=found)
     return Settled(status, decisive, next_check=done.next_check)
 
 

@@ -195,11 +195,15 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
         new = {failure.chain.name for failure in done.failures}
         earlier = [failure for name, failure in kept.failures.items() if name not in new]
         earlier += [_withheld(name, one) for name, one in failing.items() if name not in new]
-        settled = settle(view, planned, done.results(earlier), now)
         raising = bool(errors) and not kept.raised
         moment = self._clock.monotonic()
+        window = 0.0 if raising or sts.uid in self._refused else self._pace.left(sts.uid, moment)
+        settled = settle(view, planned, done.results(earlier), now, later=window > 0)
         waits = [settled.next_check, kept.holds.next_due(moment), kept.replacements.next_due(moment)]
-        waits.append(await self._write_status(sts, settled, at_once=raising))
+        if settled.status is None and window > 0:
+            waits.append(window)
+        else:
+            waits.append(await self._write_status(sts, settled, at_once=raising))
         due = min((max(SOON, w) for w in waits if w is not None), default=None)
         kept.raised = raising
         if raising:

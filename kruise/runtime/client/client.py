@@ -377,7 +377,7 @@ class Client(Reader):
     ) -> Any:
         """Read the answer of a write that happened, and report it."""
         try:
-            obj: Object = self._codecs.of(resource.partial()).decode(body)
+            obj: Object = self._codecs.of(resource.partial()).glance(body)
             if not obj.uid:
                 raise DecodeError("the answer has no metadata.uid")
             full = obj if want == "metadata" else self._codecs.of(resource).decode(body)

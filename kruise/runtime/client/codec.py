@@ -66,6 +66,15 @@ class Codec(Generic[T]):
             obj = self._without_nulls(raw, error)
         return self.take(obj)
 
+    def glance(self, raw: bytes | msgspec.Raw) -> T:
+        """Return the object in *raw* for a look: as :meth:`decode`, but its strings are not shared with those kept."""
+        try:
+            obj = self._decoder.decode(raw)
+        except BROKEN as error:
+            obj = self._without_nulls(raw, error)
+        self._name(obj)
+        return obj
+
     def read(self, raw: bytes | msgspec.Raw) -> T | Unreadable:
         """Return the object in *raw*, or what can be said of it when it does not fit. Never raises (FRA5).
 
@@ -80,12 +89,15 @@ class Codec(Generic[T]):
 
     def take(self, obj: T) -> T:
         """Finish a freshly decoded *obj*: check its type, share its strings. Raises DecodeError for another type."""
+        self._name(obj)
+        return self._interner.share(obj)
+
+    def _name(self, obj: T) -> None:
         if obj.kind != self._kind or obj.api_version != self._api_version:
             self._check(obj)
         force = msgspec.structs.force_setattr
         force(obj, "kind", self._kind)
         force(obj, "api_version", self._api_version)
-        return self._interner.share(obj)
 
     def fits(self, api_version: str, kind: str) -> bool:
         """Tell whether an object of this type may be one of the resource (FRA4)."""

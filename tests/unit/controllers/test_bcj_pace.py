@@ -98,6 +98,16 @@ def test_cli3_zero_counts_are_always_written_and_absent_times_are_not() -> None:
     ]
 
 
+def test_a_window_says_how_long_it_stays_open() -> None:
+    pace = StatusPace()
+    assert pace.left("a", 0.0) == 0.0
+    assert pace.wait("a", 0.0, decisive=False) == 0.5
+    assert pace.left("a", 0.2) == pytest.approx(0.3)
+    assert pace.left("a", 0.7) == 0.0
+    pace.settled("a")
+    assert pace.left("a", 0.2) == 0.0
+
+
 def test_rule5_a_write_of_unknown_outcome_stays_unsure_for_a_minute() -> None:
     holds = Holds()
     holds.failed("a", "node a", UnknownOutcome("create pods a", RuntimeError("reset")), 0.0)
