@@ -31,40 +31,80 @@ import orjson
 import yaml
 
 from kruise import app
+from kruise.app import KINDS
 from kruise.features import resolve
 from kruise.options import Options
 from kruise.runtime import log
 from kruise.runtime.client.transport import Transport
 from kruise.runtime.clock import Clock, Random
-from kruise.runtime.manager.manager import Manager
+from kruise.runtime.controller.reconcile import Needs
+from kruise.runtime.manager.manager import Manager, Phase
 from kruise.runtime.metrics import Metrics
+from kruise.runtime.webhook.keeper import CertificateKeeper
 from kruise.simulator.campaign import Tally
 from kruise.simulator.faults import Plan
 from kruise.simulator.history import Artefact
 from kruise.simulator.scenario import Result, replay, run_seed
 from kruise.simulator.scenario_catalogue import WORKLOADS
 from kruise.simulator.scenario_world import Product
+from kruise.webhooks.certificates import source
 
 ROOT: Final = Path(__file__).parents[1]
 FAILURES: Final = Path(".simulation")
+_SHIPPED: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Secret")
 _OPTIONS: Final = Options(metrics_addr="0", health_probe_addr="0", disable_webhooks=True)
 
 
-def build(transport: Transport, clock: Clock, rng: Random, metrics: Metrics, gates: tuple[str, ...] = ()) -> Manager:
-    """Return the manager as the program builds it, without its ports; *gates* are on beside the defaults."""
-    options = _OPTIONS
+def build(
+    transport: Transport,
+    clock: Clock,
+    rng: Random,
+    metrics: Metrics,
+    gates: tuple[str, ...] = (),
+    *,
+    webhooks: bool = False,
+) -> tuple[Manager, CertificateKeeper | None]:
+    """Return the manager as the program builds it, without its ports, and what keeps the certificate of its webhooks.
+
+    *gates* are on beside the defaults. Without *webhooks* it serves none.
+    """
+    options = dataclasses.replace(_OPTIONS, disable_webhooks=not webhooks)
     if gates:
         options = dataclasses.replace(options, gates=resolve([(name, True) for name in gates], {})[0])
-    manager = app.build(transport, options, clock=clock, rng=rng, metrics=metrics)
+    manager = app.build(transport, options, clock=clock, rng=rng, metrics=metrics, certificates=False)
     # The heap belongs to the process, and thousands of managers live and die in this one.
     manager.options = dataclasses.replace(manager.options, freeze_heap=False)
-    return manager
+    keeper = source(manager, options, clock=clock, rng=rng, kinds=KINDS).keeper if webhooks else None
+    if keeper is not None:
+        manager.add(_Keeping(keeper), phase=Phase.WEBHOOKS)
+    return manager, keeper
+
+
+class _Keeping:
+    """A keeper without the server that it keeps a certificate for."""
+
+    name: Final = "webhook certificates"
+    needs: Final = Needs.ALWAYS
+
+    def __init__(self, keeper: CertificateKeeper) -> None:
+        self._keeper = keeper
+        self.ready = keeper.ready
+
+    async def run(self) -> None:
+        """Set up, repair and renew until cancelled."""
+        await self._keeper.run()
 
 
 def production() -> Product:
     """Return what is shipped: the manager and its definitions."""
     bases = sorted((ROOT / "config" / "crd" / "bases").glob("*.yaml"))
-    return Product(build, [yaml.safe_load(path.read_text()) for path in bases])
+    webhooks = [
+        one
+        for path in sorted((ROOT / "config" / "webhook").glob("*.yaml"))
+        for one in yaml.safe_load_all(path.read_text())
+        if one is not None and one.get("kind") in _SHIPPED
+    ]
+    return Product(build, [yaml.safe_load(path.read_text()) for path in bases], webhooks)
 
 
 def quiet_logs() -> None:

@@ -7,7 +7,7 @@ Guarantees:
 * TST2, TST5: a plan maps ordinals of writes, lines, watches and pages to faults: a run is its plan and its tape.
 * The classes are those of ``reliability.md`` 4: F1 crashes around a write, F2 and F5 old, late, doubled and replayed
   views, F4 a change between read and write, F6 broken watches and lists, F7 a process that stands still, F9 an API that
-  refuses, loses or delays; and beside them what pods do by themselves.
+  refuses, loses or delays, F10 webhooks that do not answer; and beside them what pods do by themselves.
 
 What this does not do: events of one stream never overtake each other. The order of a watch is the API server's promise;
 a client that would survive its breach could trust nothing at all.
@@ -112,6 +112,19 @@ class OnTime(enum.StrEnum):
     NO_LEASE = "lease-outage"
 
 
+class OnAdmission(enum.StrEnum):
+    """What happens to a call of our webhooks."""
+
+    REFUSED = "webhook-refused"
+    RESET = "webhook-reset"
+    """It was answered, and the answer is lost."""
+    SLOW = "webhook-slow"
+    """No answer within the deadline."""
+    INTERNAL = "webhook-500"
+    UNAVAILABLE = "webhook-503"
+    TRUNCATED = "webhook-truncated"
+
+
 class OnPod(enum.StrEnum):
     """What pods do, whatever their images say. It is an input like any other (F's pod behaviour, Oat)."""
 
@@ -165,6 +178,7 @@ CLASS_OF: Final[Mapping[enum.StrEnum, str]] = {
     OnTime.NO_LEASE: "F7",
     **dict.fromkeys((OnChunk.TWICE, OnChunk.REPLAY, OnChunk.DELAY), "F5"),
     **dict.fromkeys(OnPod, "pods"),
+    **dict.fromkeys(OnAdmission, "F10"),
     **dict.fromkeys((View.LAGGING, View.FROZEN), "F2"),
     **dict.fromkeys(
         (OnChunk.EOF, OnChunk.HALF, OnChunk.GARBAGE, OnChunk.STALL, OnChunk.GONE, OnChunk.ERROR, *OnOpen, *OnList), "F6"
@@ -210,6 +224,8 @@ class Plan:
     """Streaming lists are served."""
     pods: tuple[PodFault, ...] = ()
     """What pods do, until nothing goes wrong any more."""
+    admissions: Mapping[int, OnAdmission] = field(default_factory=dict)
+    """Calls of our webhooks."""
 
     def staleness(self) -> float:
         """Return by how many seconds a view may be older than usual, or a decision older than its write.
@@ -248,10 +264,10 @@ class Plan:
 NO_FAULT: Final = Plan()
 
 
-def draw_plan(tape: Tape, *, writes: int, pods: bool = False) -> Plan:
+def draw_plan(tape: Tape, *, writes: int, pods: bool = False, webhooks: bool = False) -> Plan:
     """Draw a plan: a random subset of the classes, and a few faults of each. *writes* is what a run writes, roughly.
 
-    *pods* tells whether the behaviour of pods is drawn as well.
+    *pods* tells whether the behaviour of pods is drawn as well, *webhooks* whether that of calls of our webhooks is.
     """
     picked = [tape.chance(500) for _ in range(7)]
     if not any(picked):
@@ -307,7 +323,19 @@ def draw_plan(tape: Tape, *, writes: int, pods: bool = False) -> Plan:
         bookmarks=not (broken and tape.chance(200)),
         streams=not ((broken or stale) and tape.chance(400)),
         pods=_draw_pods(tape) if pods else (),
+        admissions=_draw_admissions(tape) if webhooks else {},
     )
+
+
+def _draw_admissions(tape: Tape) -> dict[int, OnAdmission]:
+    if not tape.chance(400):
+        return {}
+    found: dict[int, OnAdmission] = {}
+    for _ in range(1 + tape.draw(3)):
+        kind, at = tape.pick(list(OnAdmission)), tape.draw(24)
+        for ordinal in range(at, at + tape.pick((1, 1, 2, 6))):
+            found[ordinal] = kind
+    return dict(sorted(found.items()))
 
 
 def _draw_pods(tape: Tape) -> tuple[PodFault, ...]:

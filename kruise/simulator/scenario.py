@@ -96,7 +96,7 @@ def draw(seed: int, workloads: Sequence[Workload] = ()) -> tuple[Workload, Plan,
     """Return the workload and the plan of *seed*, and the tape that goes on after them."""
     tape = Tape(seed)
     chosen = tape.pick(workloads or tuple(WORKLOADS.values()))
-    plan = draw_plan(tape, writes=chosen.writes, pods=chosen.pods)
+    plan = draw_plan(tape, writes=chosen.writes, pods=chosen.pods, webhooks=chosen.webhooks)
     tape.drawn.clear()  # the rest is what a replay needs beside the plan
     return chosen, plan, tape
 
@@ -170,7 +170,13 @@ class _Scene:
     async def main(self, clock: VirtualClock) -> None:
         async with asyncio.TaskGroup() as tasks:
             cluster = self._cluster = Cluster(
-                clock, tasks, self._product, self._plan, self._tape, gates=self._workload.gates
+                clock,
+                tasks,
+                self._product,
+                self._plan,
+                self._tape,
+                gates=self._workload.gates,
+                webhooks=self._workload.webhooks,
             )
             try:
                 await self._play(cluster)
@@ -202,6 +208,10 @@ class _Scene:
         self._problems += [str(one) for one in checks.suite.violations[:20]]
         self._outcome = workload.end(cluster)
         self._problems += cluster.trouble
+        if cluster.webhooks is not None:
+            self._problems += cluster.webhooks.violations
+            if cluster.webhooks.refused and not workload.refuses:
+                self._problems.append(f"C11: pods were refused: {cluster.webhooks.refused[:3]}")
         for replica in cluster.replicas:
             self._problems += _of_replica(replica)
 

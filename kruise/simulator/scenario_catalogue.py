@@ -1,6 +1,7 @@
 """Every workload of the simulation, by name.
 
-What this does not do: it has none of its own; see ``scenario_workloads`` and ``scenario_set_workloads``.
+What this does not do: it has none of its own; see ``scenario_workloads``, ``scenario_set_workloads`` and
+``scenario_sidecar_workloads``.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from kruise.simulator.scenario_set_workloads import SET_WORKLOADS
+from kruise.simulator.scenario_sidecar_workloads import SIDECAR_WORKLOADS
 from kruise.simulator.scenario_workloads import JOB_WORKLOADS, Workload
 
 __all__ = ["WORKLOADS", "Workload"]
 
-WORKLOADS: Final[dict[str, Workload]] = {**JOB_WORKLOADS, **SET_WORKLOADS}
+WORKLOADS: Final[dict[str, Workload]] = {**JOB_WORKLOADS, **SET_WORKLOADS, **SIDECAR_WORKLOADS}

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from kruise.apis.broadcastjob import BROADCASTJOBS
+from kruise.apis.sidecarset import SIDECARSETS
 from kruise.apis.statefulset import STATEFULSETS
 from kruise.runtime.cache.cache import Cache
 from kruise.runtime.client.transport import ByteStream, Request, Response, Transport
@@ -29,7 +30,7 @@ from kruise.runtime.objects import Key, Resource
 from kruise.simulator.invariants.model import Actor, Checker, Observed, World, controller_ref
 
 JOBS: Final = str(BROADCASTJOBS)
-_OWNERS: Final[dict[str, Resource[Any]]] = {one.kind: one for one in (BROADCASTJOBS, STATEFULSETS)}
+_OWNERS: Final[dict[str, Resource[Any]]] = {one.kind: one for one in (BROADCASTJOBS, STATEFULSETS, SIDECARSETS)}
 """Kind -> what a controller of ours reconciles."""
 
 

@@ -44,6 +44,10 @@ class Workload:
     """What its pods do is drawn as well."""
     gates: tuple[str, ...] = ()
     """Feature gates that are on beside the defaults."""
+    webhooks: bool = False
+    """The managers serve admission, and what its calls meet is drawn as well."""
+    refuses: bool = False
+    """Pods may be refused, for a fault of their users."""
 
 
 def counts(cluster: Cluster) -> Outcome:

@@ -20,7 +20,7 @@ import contextvars
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.runtime.client.guard import WriteGuard
@@ -32,6 +32,8 @@ from kruise.runtime.manager.manager import Manager
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock, VirtualLoop, eventually
 from kruise.runtime.testing.tape import Tape
+from kruise.runtime.webhook.keeper import CertificateKeeper
+from kruise.runtime.webhook.server import WebhookServer
 from kruise.simulator import builtin
 from kruise.simulator.apiserver.call import Call
 from kruise.simulator.apiserver.failure import Failure
@@ -47,6 +49,8 @@ from kruise.simulator.node_agent import NodeAgent
 from kruise.simulator.node_objects import NodeShape
 from kruise.simulator.provisioner import Provisioner
 from kruise.simulator.scenario_checks import Answers
+from kruise.simulator.scenario_tls import why_untrusted
+from kruise.simulator.scenario_webhooks import Webhooks
 
 Body = dict[str, Any]
 JOBS: Final = str(BROADCASTJOBS)
@@ -58,14 +62,45 @@ _AGAIN: Final = (0.0, 0.3, 1.0, 5.0, 20.0)
 _PROCESS: Final[ContextVar[str]] = ContextVar("process", default="")
 
 
+class Build(Protocol):
+    """Makes a manager as the program does."""
+
+    def __call__(
+        self,
+        transport: Transport,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        gates: tuple[str, ...] = (),
+        *,
+        webhooks: bool = False,
+    ) -> tuple[Manager, CertificateKeeper | None]:
+        """Return a manager, with the feature gates that are named on top of the defaults, and its keeper.
+
+        With *webhooks* it answers without a port, and its keeper runs.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Product:
     """What is under test."""
 
-    build: Callable[[Transport, Clock, Random, Metrics, tuple[str, ...]], Manager]
-    """Makes a manager as the program does, with the feature gates that are named on top of the defaults."""
+    build: Build
     definitions: Sequence[Body]
     """The CustomResourceDefinitions that it ships."""
+    webhooks: Sequence[Body] = ()
+    """The webhook configurations that it ships, and the Secret for its certificates."""
+
+
+class Active(Protocol):
+    """Somebody else who acts on the cluster."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Act until cancelled."""
+        ...
 
 
 class Replica:
@@ -84,7 +119,10 @@ class Replica:
         self.metrics = Metrics(process=False)
         rng = Random(cluster.tape.draw(1 << 30))
         transport = chain(self.transport, [self.guard, self.answers])
-        self.manager = cluster.product.build(transport, cluster.clock, rng, self.metrics, cluster.gates)
+        self.manager, self.keeper = cluster.product.build(
+            transport, cluster.clock, rng, self.metrics, cluster.gates, webhooks=cluster.webhooks is not None
+        )
+        self._clock = cluster.clock
         self.answers.attach(self.manager)
         context = contextvars.copy_context()
         context.run(_PROCESS.set, name)
@@ -107,6 +145,17 @@ class Replica:
     @property
     def running(self) -> bool:
         return not self.crashed and not self.task.done()
+
+    @property
+    def serving(self) -> WebhookServer | None:
+        """Its webhooks; ``None`` until its certificate is set up, because until then nothing listens."""
+        up = self.keeper is None or self.keeper._ready.is_set()  # noqa: SLF001 - there is no port that could be tried
+        return self.manager.webhooks if up else None
+
+    def trouble_with_tls(self, bundle: bytes) -> str:
+        """Say why a client that trusts *bundle* would not talk to its webhooks; empty when it would."""
+        pair = self.keeper.pair if self.keeper is not None else None
+        return "" if pair is None else why_untrusted(pair.certificate, bundle, self._clock.now())
 
     def crash(self) -> None:
         """End it as SIGKILL does."""
@@ -141,6 +190,7 @@ class Cluster:
         tape: Tape,
         *,
         gates: tuple[str, ...] = (),
+        webhooks: bool = False,
     ) -> None:
         self.clock = clock
         self.gates = gates
@@ -152,6 +202,9 @@ class Cluster:
         self.server.ensure_namespace("kruise-system")
         for definition in product.definitions:
             self.server.create("customresourcedefinitions.apiextensions.k8s.io", definition)
+        if webhooks:
+            for one in product.webhooks:
+                self.server.create(_resource_of(one), one)
         self.server.log.clear()
         self.history = History(self.server, start=clock.now())
         self.replicas: list[Replica] = []
@@ -159,6 +212,11 @@ class Cluster:
         """What went wrong that no invariant names: a process that ended by itself."""
         self.injector = Injector(plan, tape, clock, self)
         self.server.faults = self.injector
+        self.webhooks: Webhooks | None = None
+        """The way to our webhooks, where a workload has them."""
+        if webhooks:
+            self.webhooks = Webhooks(lambda: self.replicas, plan, tape, clock, self.injector.strike)
+            self.server.operations.gate.admission.caller = self.webhooks
         self._front = {view: self.server.frontend(f"apiserver-{view}") for view in View}
         self._front[View.LAGGING].lag = plan.lag
         rng, metrics = Random(tape.draw(1 << 30)), Metrics(process=False)
@@ -193,7 +251,7 @@ class Cluster:
             self.injector.strike(one.kind, f"pods {one.pod} with images {one.image}")
         await self.add_nodes(*(f"node-{number}" for number in range(nodes)))
 
-    def act(self, actor: Actor) -> None:
+    def act(self, actor: Active) -> None:
         """Let somebody else react to what happens, until the end."""
         self._actors.append(self.tasks.create_task(actor.run(), name=actor.name))
 
@@ -215,6 +273,8 @@ class Cluster:
         """Let nothing go wrong from now on: API servers catch up, and what is paused goes on."""
         self.history.note("heal")
         self.injector.heal()
+        if self.webhooks is not None:
+            self.webhooks.healed, self.webhooks.down = True, False
         self.agent.set_rules([])
         for front in self._front.values():
             front.lag = 0.0
@@ -427,3 +487,9 @@ class Cluster:
         except AssertionError:
             return False
         return True
+
+
+def _resource_of(body: Body) -> str:
+    """Return the resource of an object that the product ships."""
+    group = str(body["apiVersion"]).rpartition("/")[0]
+    return f"{body['kind'].lower()}s" + (f".{group}" if group else "")

@@ -228,7 +228,7 @@ class Facts:
                 found.upgrades.append((commit.rv, was_up))
                 while len(found.upgrades) > 1 and found.moments and found.upgrades[0][0] < found.moments[0].rv:
                     found.upgrades.popleft()
-                if was_up:
+                if was_up and reading.entry(commit.obj, name) == reading.hash_of(found.owner):
                     found.taken[commit.key] = commit.uid
             if commit.new is None or name not in reading.listed(commit.new):
                 self._forget(found, commit.key)

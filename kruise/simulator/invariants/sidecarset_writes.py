@@ -135,6 +135,8 @@ class Writes:
                 continue
             if status.get("containerID") == was.get("containerID"):
                 continue
+            if not reading.same_image(reading.images(before).get(name, ""), str(was.get("image", ""))):
+                continue  # its owner had changed it already, and the kubelet came to it now
             end = (status.get("lastState") or {}).get("terminated") or {}
             if end.get("exitCode") in _TERMINATED_BY_SIGNAL and end.get("containerID") == was.get("containerID"):
                 self._report("C1", commit, f"the container {name} of the application was killed by an upgrade")

@@ -95,13 +95,21 @@ class InPlace:
 
     def _check_others(self, commit: Observed, before: Body, changed: set[str]) -> None:
         after = reading.statuses(commit.new or {})
+        before_images, after_images = _images(before), _images(commit.new or {})
         for name, was in reading.statuses(before).items():
             status = after.get(name, {})
             if name in changed or status.get("containerID") == was.get("containerID"):
                 continue
+            had = str(before_images.get(name))
+            if had != after_images.get(name) or not reading.same_image(had, str(was.get("image", ""))):
+                continue  # somebody else changed it, as an upgrade of sidecars does
             end = (status.get("lastState") or {}).get("terminated") or {}
             if end.get("exitCode") in _TERMINATED_BY_SIGNAL and end.get("containerID") == was.get("containerID"):
                 self._report("S4", commit, f"the container {name} was killed, and its spec did not change")
+
+
+def _images(pod: Body) -> dict[str, Any]:
+    return {name: one.get("image") for name, one in reading.containers(pod).items()}
 
 
 def _gate(pod: Body) -> str:
