@@ -192,7 +192,10 @@ def from_set(labels: Mapping[str, str] | None) -> Selector:
 
 
 def _parts(selector: Mapping[str, Any]) -> tuple[dict[str, str], list[Mapping[str, Any]]]:
-    return selector.get("matchLabels") or {}, selector.get("matchExpressions") or []
+    labels = selector.get("matchLabels") or {}
+    if None in labels.values():  # Go reads null as an empty text
+        labels = {key: "" if value is None else value for key, value in labels.items()}
+    return labels, selector.get("matchExpressions") or []
 
 
 def convert(selector: Mapping[str, Any] | None) -> Selector:

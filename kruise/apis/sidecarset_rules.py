@@ -206,7 +206,8 @@ def decode_problem(obj: Mapping[str, Any], version: str) -> str:
     if obj.get("apiVersion") != f"{GROUP}/{version}" or obj.get("kind") != SIDECARSETS.kind:
         return f"apiVersion and kind: want {GROUP}/{version} {SIDECARSETS.kind}"
     bare = without_nulls(obj)
-    if version == V1ALPHA1 and not isinstance((bare.get("spec") or {}).get("namespace", ""), str):
+    alone = bare.get("spec")
+    if version == V1ALPHA1 and isinstance(alone, Mapping) and not isinstance(alone.get("namespace", ""), str):
         return "spec.namespace: want a string"
     try:
         known = msgspec.json.decode(msgspec.json.encode(convert_sidecarset(bare, V1BETA1)), type=SidecarSet)

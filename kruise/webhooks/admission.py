@@ -218,8 +218,9 @@ def sidecarset_rules_of(known: Known) -> Plain:
 
 
 def _old(request: AdmissionRequest) -> JSON | None:
-    """Return the stored object of an update; None at creation."""
-    return request.parsed_old() if request.operation == "UPDATE" else None
+    """Return the stored object of an update; None at creation, and where what is stored cannot be compared."""
+    old = request.parsed_old() if request.operation == "UPDATE" else None
+    return old if old is None or isinstance(old.get("spec", {}), dict) else None
 
 
 def _template_gates(gates: Gates) -> dict[str, bool]:

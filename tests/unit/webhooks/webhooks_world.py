@@ -67,13 +67,13 @@ def review(
     known = obj or old or {}
     group, _, spoken = known.get("apiVersion", "v1").rpartition("/")
     kind = known.get("kind", "Pod")
-    meta = known.get("metadata", {})
+    meta = known["metadata"] if isinstance(known.get("metadata"), dict) else {}
     request = {
         "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
         "kind": {"group": group, "version": version or spoken, "kind": kind},
         "resource": {"group": group, "version": version or spoken, "resource": plural or f"{kind.lower()}s"},
-        "name": meta.get("name", ""),
-        "namespace": "" if kind == "SidecarSet" else meta.get("namespace", namespace),
+        "name": str(meta.get("name", "")),
+        "namespace": "" if kind == "SidecarSet" else str(meta.get("namespace", namespace)),
         "operation": operation or ("CREATE" if old is None else "DELETE" if obj is None else "UPDATE"),
         "userInfo": {"username": user},
         "object": obj,
