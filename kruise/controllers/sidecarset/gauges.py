@@ -16,9 +16,9 @@ from typing import Final
 
 import msgspec
 
-from kruise.apis.sidecarset import NAMESPACE_NAME_LABEL, Sidecar, SidecarSet, sidecars
+from kruise.apis.intorstring import Scaled, sidecarset_max_unavailable, sidecarset_partition
+from kruise.apis.sidecarset import NAMESPACE_NAME_LABEL, NOT_UPDATE, Sidecar, SidecarSet, sidecars
 from kruise.controllers.sidecarset.match import index_keys
-from kruise.controllers.sidecarset.order import budget, partition
 from kruise.runtime.cache.store import Store
 from kruise.runtime.clock import parse_time
 from kruise.runtime.metrics import Metrics, Sample, ScrapeFamily
@@ -70,15 +70,15 @@ def add_gauges(metrics: Metrics, sets: Store[SidecarSet], *, details: bool = Fal
     family(
         "spec_strategy_type", "Update strategy of the set.", lambda s: _named(s.spec.update_strategy.type), ("type",)
     )
-    count(
+    family(
         "spec_strategy_partition",
         "Pods that an update leaves at their version; a percentage is counted out: of the matched pods, rounded up.",
-        lambda s: partition(s.spec.update_strategy, s.status.matched_pods),
+        lambda s: _amount(s, sidecarset_partition(s.spec.update_strategy.partition, s.status.matched_pods)),
     )
-    count(
+    family(
         "spec_strategy_rollingupdate_max_unavailable",
         "Pods that an update may make unavailable; a percentage is counted out: of the matched pods, rounded up.",
-        lambda s: budget(s.spec.update_strategy, s.status.matched_pods),
+        lambda s: _amount(s, sidecarset_max_unavailable(s.spec.update_strategy.max_unavailable, s.status.matched_pods)),
     )
     container("spec_containers_injectpolicy", "Where a container is injected.", lambda c: c.pod_inject_policy, "policy")
     container(
@@ -101,9 +101,10 @@ def add_gauges(metrics: Metrics, sets: Store[SidecarSet], *, details: bool = Fal
     )
 
 
-def _sidecars(one: SidecarSet) -> tuple[Sidecar, ...]:
+def _sidecars(one: SidecarSet) -> Iterable[Sidecar]:
+    """Return the containers, each name once: a series must not be there twice."""
     try:
-        return sidecars(one.spec.containers)
+        return {sidecar.name: sidecar for sidecar in sidecars(one.spec.containers)}.values()
     except msgspec.DecodeError:
         return ()
 
@@ -123,6 +124,12 @@ def _created(one: SidecarSet) -> _Values:
 
 def _named(name: str) -> _Values:
     return [((name,), 1.0)] if name else []
+
+
+def _amount(one: SidecarSet, found: Scaled) -> _Values:
+    """Return no number where no update is made, or none can be read."""
+    applies = one.spec.update_strategy.type != NOT_UPDATE and not found.error
+    return [((), float(found.value))] if applies else []
 
 
 def _namespaces(one: SidecarSet) -> _Values:
