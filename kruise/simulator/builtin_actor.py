@@ -5,7 +5,8 @@ Purpose: the loop that all of the cluster's own controllers share.
 Guarantees:
 
 * TST1: an actor is woken by commits and by the moments that it asked for; nothing polls. Its writes go through the
-  server's own rules, under its own name.
+  server's own rules, under its own name. One that a webhook holds up is waited for; one that a dead webhook refuses is
+  tried again after :data:`RETRY` seconds.
 
 What this does not do: actors read the store without lag, and they do not crash.
 """
@@ -13,14 +14,15 @@ What this does not do: actors read the store without lag, and they do not crash.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from kruise.simulator.apiserver.failure import Failure
-from kruise.simulator.apiserver.server import ApiServer
+from kruise.simulator.apiserver.server import ApiServer, MustWait
 from kruise.simulator.apiserver.storage import Commit
 
 Body = dict[str, Any]
+RETRY: Final = 1.0
 _LOST = (403, 404, 409, 422)
 
 
@@ -34,6 +36,11 @@ class Actor:
         self.delay = delay
         """Seconds between a commit and the reaction."""
         self._wake = asyncio.Event()
+        self._waiting: list[Callable[[], Awaitable[Any]]] = []
+        """Writes of the last step that wait for webhooks."""
+        self._late: list[Callable[[], object]] = []
+        """Writes that a dead webhook has refused."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def prime(self) -> None:
         """Look at what is there before the first commit is seen."""
@@ -60,8 +67,14 @@ class Actor:
                 await self._next()
                 await self.server.clock.sleep(self.delay)
                 self._wake.clear()
+                late, self._late = self._late, []
+                for write in late:
+                    self.attempt(write)
                 self.step()
+                await self._catch_up()
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             self.server.storage.listeners.remove(self._on_commit)
 
     async def _next(self) -> None:
@@ -80,11 +93,29 @@ class Actor:
             self._wake.set()
 
     def attempt(self, write: Callable[[], object]) -> bool:
-        """Do a write; False when the server refuses it, because something changed meanwhile."""
+        """Do a write; False when it was not done now: refused, because something changed meanwhile, or held up."""
         try:
             write()
         except Failure as failure:
-            if failure.code in _LOST:
-                return False
-            raise
+            self._refused(failure, write)
+            return False
+        except MustWait as held:
+            self._waiting.append(held.again)
+            return False
         return True
+
+    async def _catch_up(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for again in waiting:
+            try:
+                await again()
+            except Failure as failure:
+                self._refused(failure, lambda a=again: self._waiting.append(a))  # type: ignore[misc]
+
+    def _refused(self, failure: Failure, write: Callable[[], object]) -> None:
+        if failure.code == 500:
+            self._late.append(write)
+            if self._timer is None or self._timer.when() <= asyncio.get_running_loop().time():
+                self._timer = asyncio.get_running_loop().call_later(RETRY, self._wake.set)
+        elif failure.code not in _LOST:
+            raise failure

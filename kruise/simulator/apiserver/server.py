@@ -28,7 +28,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import urllib.parse
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -61,6 +61,14 @@ Named = Resource[Any] | str
 """A resource, or its name as ``plural.group``."""
 
 NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+class MustWait(RuntimeError):
+    """A direct request would have to wait for a webhook. Nothing has happened; ``again`` sends it anew and waits."""
+
+    def __init__(self, again: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__("a direct request would have to wait: send it through a transport, or with ask")
+        self.again = again
 
 
 class ApiServer:
@@ -211,14 +219,40 @@ class ApiServer:
         content_type: str = "application/json",
         accept: str = "",
     ) -> Any:
-        """Send one request and return the decoded answer. Raises Failure."""
+        """Send one request and return the decoded answer. Raises Failure, and MustWait when a webhook is slow."""
+        call = self._direct(method, target, body, actor, content_type, accept)
+        coroutine = self._decoded(call)
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+        coroutine.close()
+        raise MustWait(lambda: self._decoded(self._direct(method, target, body, actor, content_type, accept)))
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        actor: str = "test",
+        content_type: str = "application/json",
+        accept: str = "",
+    ) -> Any:
+        """Do the same as :meth:`do`, and wait for webhooks. Raises Failure."""
+        return await self._decoded(self._direct(method, target, body, actor, content_type, accept))
+
+    def _direct(self, method: str, target: str, body: Any, actor: str, content_type: str, accept: str) -> Call:
         headers = {"content-type": content_type, "accept": accept}
         call = self.call(
             method, target, headers=headers, body=None if body is None else orjson.dumps(body), actor=actor
         )
         self.log.calls.append(call)
+        return call
+
+    async def _decoded(self, call: Call) -> Any:
         try:
-            answer = _drive(route(call, self.registry, self.operations, self.reviews))
+            answer = await route(call, self.registry, self.operations, self.reviews)
         except Failure as failure:
             call.code, call.reason = failure.code, failure.reason
             raise
@@ -332,14 +366,3 @@ def _path(info: ResourceType, version: str, namespace: str, name: str = "", subr
         parts += ["namespaces", namespace]
     parts += [part for part in (info.plural, name, subresource) if part]
     return "/".join(parts)
-
-
-def _drive(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
-    """Run a coroutine that does not wait."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        answer: Answer = stop.value
-        return answer
-    coroutine.close()
-    raise RuntimeError("a direct request would have to wait: send it through a transport")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import aiohttp
@@ -39,6 +39,13 @@ _VERIFY: Final = {
 }
 
 
+class _Turn:
+    """Gives the loop one turn."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
 class HttpsCaller:
     """Calls webhooks. A Caller; own it with ``async with`` or :meth:`close`."""
 
@@ -54,6 +61,7 @@ class HttpsCaller:
             self._session = None
 
     async def __call__(self, target: Target, body: bytes, seconds: float) -> Answer:
+        await _Turn()  # a direct request cannot wait, and finds that out before anything is sent
         if self._session is None:
             self._session = aiohttp.ClientSession(auto_decompress=True)
         try:

@@ -9,7 +9,9 @@ from kruise.runtime.client.transport import Request
 from kruise.runtime.manager.http import Reply
 from kruise.runtime.testing import VirtualClock, run_virtual
 from kruise.simulator.apiserver import Failure, Fault
+from kruise.simulator.apiserver.server import MustWait
 from kruise.simulator.apiserver.webhooks_config import MUTATING
+from kruise.simulator.builtin import everything
 from tests.unit.simulator.answering_hooks import Hooks, hook, labelling, patching
 
 
@@ -403,5 +405,45 @@ def test_tst1_validating_webhooks_are_asked_at_the_same_time():
         assert hooks.clock.monotonic() < 5.0
         assert "denied the request: one" in answer.body.decode()
         assert hooks.paths() == ["/two", "/one"]
+
+    run_virtual(main())
+
+
+def test_tst1_a_direct_request_does_not_wait_and_leaves_nothing():
+    async def main():
+        hooks, _ = await in_virtual_time()
+        hooks.mutating(hook("slow", "/slow"))
+        hooks.says["/slow"] = labelling("by", "slow")
+        hooks.caller.faults = lambda _target, _body: Fault(delay=2.0)
+        with pytest.raises(MustWait) as caught:
+            hooks.server.create("configmaps", config())
+        assert hooks.server.list("configmaps") == []
+        made = await caught.value.again()
+        assert made["metadata"]["labels"] == {"by": "slow"}
+        assert (await hooks.server.ask("GET", f"{PATH}/a"))["metadata"]["labels"] == {"by": "slow"}
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.5])
+def test_tst1_the_actors_of_the_cluster_wait_for_webhooks_and_try_again(delay):
+    async def main():
+        hooks, _ = await in_virtual_time()
+        server = hooks.server
+        owner = server.create("configmaps", config("owner"))
+        ref = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+        server.create("configmaps", config("owned", ownerReferences=[ref]))
+        hooks.validating(hook("slow", "/slow", objectSelector={}))
+        faults = iter([Fault(), Fault(delay=delay, status=500), Fault(delay=delay)])
+        hooks.says["/slow"] = allow
+        server.delete("configmaps", "owner")
+        hooks.caller.faults = lambda _target, _body: next(faults, Fault(delay=delay))
+        next(faults)
+        collector = next(a for a in everything(server) if a.name == "generic-garbage-collector")
+        task = asyncio.get_running_loop().create_task(collector.run())
+        await hooks.clock.sleep(60.0)
+        task.cancel()
+        await asyncio.wait((task,))
+        assert server.list("configmaps") == []
 
     run_virtual(main())
