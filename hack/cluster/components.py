@@ -55,8 +55,8 @@ class Options:
 
 
 # Writes of our kinds, of pods, claims and revisions, subresources included, with both bodies: a write that changes
-# nothing shows, because its answer has the resourceVersion that the object had before. Everything else, Leases
-# included, is only counted.
+# nothing shows, because its answer has the resourceVersion that the object had before. So with the configurations of
+# webhooks. Everything else is only counted, Leases included, and Secrets, whose bodies belong in no log.
 AUDIT_POLICY: Final = """\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -70,6 +70,7 @@ rules:
     resources: [pods, "pods/*", persistentvolumeclaims]
   - group: apps
     resources: [controllerrevisions]
+  - group: admissionregistration.k8s.io
 - level: Metadata
 """
 

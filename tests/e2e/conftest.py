@@ -14,6 +14,7 @@ from tests.e2e.harness.definitions import define, without_definitions
 from tests.e2e.harness.manager import ManagerProcess
 from tests.e2e.harness.observer import Observer
 from tests.e2e.harness.report import REPORT
+from tests.e2e.harness.webhooks import installed
 from tests.e2e.harness.world import World
 from tests.integration.real_cluster import need_binaries
 
@@ -117,3 +118,20 @@ def launch(world: World, watched: Watched) -> Iterator[Callable[..., ManagerProc
 def manager(launch: Callable[..., ManagerProcess]) -> ManagerProcess:
     """A manager that leads."""
     return launch().wait_leading()
+
+
+@pytest.fixture
+def webhooks(world: World, watched: Watched) -> Iterator[None]:
+    """The configurations of the webhooks, as they are shipped. They go after the managers, and before the cleaning."""
+    with installed(world):
+        yield
+
+
+@pytest.fixture
+def hooked(webhooks: None, launch: Callable[..., ManagerProcess]) -> Callable[..., ManagerProcess]:
+    """Start managers that serve webhooks; return each when the API server calls it and it is ready."""
+
+    def start(*flags: str, **options: Any) -> ManagerProcess:
+        return launch(*flags, webhooks=True, **options).wait_ready()
+
+    return start

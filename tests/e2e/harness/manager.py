@@ -83,12 +83,15 @@ class ManagerProcess:
         env: Mapping[str, str] | None = None,
         loop: str = "auto",
         own_ports: bool = True,
+        webhooks: bool = False,
     ) -> None:
+        """Describe one. With *webhooks* it serves them on this machine, where the API server is told to call them."""
         self.name = name
         self.log = directory / f"{name}.log"
-        self.health_port, self.metrics_port, self.debug_port = free_ports(3)
-        self.argv = [sys.executable, "-m", "kruise", "--disable-webhooks", "--log-format=json"]
+        self.health_port, self.metrics_port, self.debug_port, self.webhook_port = free_ports(4)
+        self.argv = [sys.executable, "-m", "kruise", "--log-format=json"]
         self.argv += [f"--event-loop={loop}", "--shutdown-delay=0s"]
+        self.argv += [f"--webhook-port={self.webhook_port}"] if webhooks else ["--disable-webhooks"]
         if own_ports:
             self.argv += [
                 f"--health-probe-addr=127.0.0.1:{self.health_port}",
@@ -97,8 +100,8 @@ class ManagerProcess:
                 f"--pprof-addr=127.0.0.1:{self.debug_port}",
             ]
         self.argv += [*([f"--kubeconfig={kubeconfig}"] if kubeconfig else []), *flags]
-        self._env = {k: v for k, v in os.environ.items() if not k.startswith(("KRUISE_", "KUBE", "POD_"))}
-        self._env |= {"PYTHONPATH": str(ROOT), **(env or {})}
+        self._env = {k: v for k, v in os.environ.items() if not k.startswith(("KRUISE_", "KUBE", "POD_", "WEBHOOK_"))}
+        self._env |= {"PYTHONPATH": str(ROOT), **({"WEBHOOK_HOST": "127.0.0.1"} if webhooks else {}), **(env or {})}
         self._child: subprocess.Popen[bytes] | None = None
         self._offset = 0
 

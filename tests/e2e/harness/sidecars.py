@@ -128,7 +128,7 @@ def advanced(name: str, replicas: int, *, app: str = "web", namespace: str = "de
             "type": "RollingUpdate",
             "rollingUpdate": {"maxUnavailable": 1, "podUpdatePolicy": "InPlaceIfPossible", **rolling},
         },
-        "template": template(app),
+        "template": template(app, readinessGates=[{"conditionType": "InPlaceUpdateReady"}]),
     }
     return _workload("apps.kruise.io/v1beta1", "StatefulSet", name, namespace, spec)
 

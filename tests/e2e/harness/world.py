@@ -90,12 +90,17 @@ class World:
         self.cluster.stop()
 
     def manager(
-        self, *flags: str, name: str = "", loop: str = "auto", env: dict[str, str] | None = None
+        self,
+        *flags: str,
+        name: str = "",
+        loop: str = "auto",
+        env: dict[str, str] | None = None,
+        webhooks: bool = False,
     ) -> ManagerProcess:
         """Return a manager that is not started yet."""
         self._managers += 1
         name = name or f"manager-{self._managers}"
-        return ManagerProcess(name, self.directory, self.kubeconfig, *flags, loop=loop, env=env)
+        return ManagerProcess(name, self.directory, self.kubeconfig, *flags, loop=loop, env=env, webhooks=webhooks)
 
     # The API, as the administrator.
 
