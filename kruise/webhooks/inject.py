@@ -152,7 +152,7 @@ def _named(item: CompiledSet) -> str:
 class _Injection:
     """One pod and the sets that want it."""
 
-    __slots__ = ("_already", "_annotations", "_labels", "_namespace", "_notes", "_now", "_uid", "_view")
+    __slots__ = ("_already", "_annotations", "_labels", "_namespace", "_notes", "_now", "_owners", "_uid", "_view")
 
     def __init__(self, view: PodView, namespace: str, labels: Mapping[str, str] | None, uid: str, now: str) -> None:
         self._view = view
@@ -163,6 +163,8 @@ class _Injection:
         self._notes: list[Note] = []
         self._annotations: dict[str, str] = dict(view.annotations or {})
         self._already: frozenset[str] = frozenset()
+        self._owners: dict[str, str] = {}
+        """By container, the set that it comes from."""
 
     def run(self, matched: Iterable[Candidate], *, sort_by_name: bool) -> Outcome:
         chosen = self._allowed([self._revision_of(candidate) for candidate in matched])
@@ -240,7 +242,7 @@ class _Injection:
     # ---- conflicts ---------------------------------------------------------------------------------------------------
 
     def _allowed(self, chosen: Sequence[CompiledSet]) -> list[CompiledSet]:
-        owners: dict[str, str] = {}
+        owners = self._owners
         volumes: dict[str, tuple[str, Piece]] = {}
         kept: list[CompiledSet] = []
         for item in chosen:
@@ -358,8 +360,8 @@ class _Injection:
                 continue
             container = self._view.full()["spec"][field][index]
             if not is_injected(container):
-                text = f"the pod's own container {piece.name} gives way to the one of the SidecarSet"
-                self._notes.append(Note("", NoteReason.REPLACED, text))
+                text = f"the pod's own container {piece.name} gives way to the one of the set"
+                self._notes.append(Note(self._owners[piece.name], NoteReason.REPLACED, text))
             if container != piece.body:
                 patch.replace(path, index, piece.name, piece.data)
         patch.elements(path, exists=present is not None, first=first, last=last)

@@ -114,7 +114,7 @@ def test_c4_what_was_odd_is_a_warning_and_is_observed() -> None:
     seen: list[Outcome] = []
     pod = {"metadata": {}, "spec": {"containers": [{"name": "envoy", "image": "own"}]}}
     _, response = answered(review(pod), index(sidecar("envoy")), seen)
-    assert response["warnings"] == ["the pod's own container envoy gives way to the one of the SidecarSet"]
+    assert response["warnings"] == ["SidecarSet mesh: the pod's own container envoy gives way to the one of the set"]
     assert [note.reason for note in seen[0].notes] == [NoteReason.REPLACED] and seen[0].injected == ("mesh",)
 
 

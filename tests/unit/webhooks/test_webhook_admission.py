@@ -536,3 +536,25 @@ def test_c8_whatever_stands_anywhere_there_is_a_decision(kind: str, version: str
         assert not failed, "\n".join(sorted(failed))
 
     webhooks(scenario)
+
+
+# The policy.
+
+
+def test_what_raises_privileges_is_warned_of_by_default_and_refused_under_strict() -> None:
+    body = sidecars(volumes=[{"name": "v", "hostPath": {"path": "/"}}])
+
+    async def compat(world: WebhookWorld) -> None:
+        done = await validate(world, (await mutate(world, body)).obj)
+        assert done.allowed
+        assert [text.partition(":")[0] for text in done.warnings] == [
+            "spec.containers[0].image",
+            "spec.volumes[0].hostPath",
+        ]
+
+    async def strict(world: WebhookWorld) -> None:
+        done = await validate(world, (await mutate(world, body)).obj)
+        assert (done.allowed, done.code, done.fields) == (False, 422, ["spec.volumes[0].hostPath"])
+
+    webhooks(compat)
+    webhooks(strict, sidecar_policy="strict", sidecar_policy_allow=("image",))
