@@ -55,6 +55,8 @@ class NodeRecord:
     """Monotonic."""
     busy: bool = False
     reporting: bool = False
+    ready: SimNode | None = None
+    """The node as it was when it was last found ready: while it is the same object, so is its status."""
     pods: dict[Any, None] = field(default_factory=dict)
     """The keys of the pods bound to it, in the order in which they were seen."""
 
@@ -252,6 +254,9 @@ class NodeKeeper:
         if not record.busy and now >= record.renew_at:
             record.busy = True
             tasks.create_task(self._renew(record))
-        if not record.reporting and not objects.is_ready(record.node):
-            record.reporting = True
-            tasks.create_task(self._report_and_say(record))
+        if not record.reporting and record.ready is not record.node:
+            if objects.is_ready(record.node):
+                record.ready = record.node
+            else:
+                record.reporting = True
+                tasks.create_task(self._report_and_say(record))

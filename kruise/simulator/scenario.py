@@ -120,7 +120,7 @@ def judge(
     result = run(product, workload, plan, tape, seed=seed, history=history)
     if result.error or plan == NO_FAULT:
         return result
-    expected = _reference(product, workload.name)
+    expected = reference(product, workload.name)
     wrong = []
     if expected.error:
         wrong.append(f"the run without faults fails: {expected.error}")
@@ -137,7 +137,8 @@ _REFERENCES: Final[dict[tuple[int, str], Result]] = {}
 """(identity of the builder, workload) -> its run without faults."""
 
 
-def _reference(product: Product, name: str) -> Result:
+def reference(product: Product, name: str) -> Result:
+    """Return the run of a workload without faults; it is made once per product."""
     key = (id(product.build), name)
     if key not in _REFERENCES:
         _REFERENCES[key] = run(product, WORKLOADS[name], NO_FAULT, Tape(0))

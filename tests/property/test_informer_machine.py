@@ -123,7 +123,7 @@ def test_ref1_inf1_at_rest_store_and_handlers_equal_the_server(actions: Any, str
                 else:
                     act(w, informer, handlers, what, arg)
             w.server.stale_at = None
-            w.server.faults.clear()
+            w.server.heal()
             w.server.put("last")
             truth = {k: o["metadata"]["resourceVersion"] for k, o in w.server.objects.items()}
 

@@ -21,6 +21,7 @@ bounded, so that values which do not repeat cannot fill the memory.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable
 from operator import attrgetter
 from typing import Any, Final, TypeVar
@@ -97,6 +98,10 @@ KeyOf = Callable[[Any], Hashable]
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+_type_info: Final = functools.cache(types.type_info)
+"""Reads the annotations of a Struct type and of all within; every informer of the type asks for the same."""
+
+
 class Interner:
     """Shares the repeating strings of one Struct type. ``share(obj)`` changes *obj* in place before anybody sees it."""
 
@@ -105,7 +110,7 @@ class Interner:
         self._values: dict[str, str] = {}
         self._limit = limit
         self._made: dict[type, _Struct] = {}
-        found = self._for(types.type_info(struct), "")
+        found = self._for(_type_info(struct), "")
         assert isinstance(found, _Struct)
         self._root = found
 
@@ -175,7 +180,7 @@ class Interner:
                 if (
                     step is not None
                     and isinstance(f.default, msgspec.Struct)
-                    and _hashable(types.type_info(type(f.default)))
+                    and _hashable(_type_info(type(f.default)))
                 ):
                     step = _default_or(f.default, step)
             if step is not None:

@@ -23,7 +23,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from kruise.runtime.testing.loop import Leak
+from kruise.runtime.testing.loop import Leak, VirtualLoop
 
 _OPEN: Final = "/proc/self/fd"
 _TURNS: Final = 4
@@ -65,7 +65,10 @@ async def nothing_left_running() -> AsyncIterator[None]:
 
 
 def _timers() -> list[asyncio.TimerHandle]:
-    scheduled: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled", [])
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualLoop):
+        return loop.timers_left()
+    scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled", [])
     return [one for one in scheduled if not one.cancelled()]
 
 

@@ -68,28 +68,9 @@ class Leak(AssertionError):
     """A task, a timer or an error was left behind."""
 
 
-class _Timer(asyncio.TimerHandle):
-    """A timer with a stable place among those of the same deadline: a heap alone would not keep their order."""
-
-    __slots__ = ("_place",)
-    _scheduled: bool
-
-    def __init__(
-        self,
-        when: float,
-        place: int,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        loop: asyncio.AbstractEventLoop,
-        context: Context | None,
-    ) -> None:
-        super().__init__(when, callback, args, loop, context)
-        self._place = place
-
-    def __lt__(self, other: object) -> bool:
-        if not isinstance(other, _Timer):
-            return NotImplemented
-        return (self.when(), self._place) < (other.when(), other._place)
+def _mark(timer: asyncio.TimerHandle, scheduled: bool) -> None:
+    """Note whether *timer* is in the heap: when it is cancelled there, asyncio counts it."""
+    timer._scheduled = scheduled  # type: ignore[attr-defined]
 
 
 class _Task(asyncio.Task[Any]):
@@ -111,7 +92,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # What asyncio's base class has and its published types lack.
     _ready: Any
-    _scheduled: list[_Timer]
+    _scheduled: list[tuple[float, int, asyncio.TimerHandle]]
     _stopping: bool
     _timer_cancelled_count: int
     _check_closed: Callable[[], None]
@@ -143,9 +124,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Run *callback* at *when*; among equal deadlines in the order of the calls (CLK3)."""
         self._check_closed()
         self._places += 1
-        timer = _Timer(when, self._places, callback, args, self, context)
-        heapq.heappush(self._scheduled, timer)
-        timer._scheduled = True
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        # With its place, a timer has an order among those of the same deadline; as tuples they are compared fast.
+        heapq.heappush(self._scheduled, (when, self._places, timer))
+        _mark(timer, True)
         return timer
 
     def call_later(
@@ -175,10 +157,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 return
             if not scheduled:
                 raise Deadlock(f"at {self._now:g} s nothing is runnable and no timer is set{self._waiting()}")
-            self._jump(scheduled[0].when())
-        while scheduled and scheduled[0].when() <= self._now:
-            timer = heapq.heappop(scheduled)
-            timer._scheduled = False
+            self._jump(scheduled[0][0])
+        while scheduled and scheduled[0][0] <= self._now:
+            timer = heapq.heappop(scheduled)[2]
+            _mark(timer, False)
             if timer.cancelled():
                 self._timer_cancelled_count -= 1
             else:
@@ -213,16 +195,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _drop_cancelled(self) -> None:
         scheduled = self._scheduled
-        while scheduled and scheduled[0].cancelled():
-            heapq.heappop(scheduled)._scheduled = False
+        while scheduled and scheduled[0][2].cancelled():
+            _mark(heapq.heappop(scheduled)[2], False)
             self._timer_cancelled_count -= 1
         if self._timer_cancelled_count > _SWEEP_AT and self._timer_cancelled_count * 2 > len(scheduled):
             alive = []
-            for timer in scheduled:
-                if timer.cancelled():
-                    timer._scheduled = False
+            for entry in scheduled:
+                if entry[2].cancelled():
+                    _mark(entry[2], False)
                 else:
-                    alive.append(timer)
+                    alive.append(entry)
             heapq.heapify(alive)
             self._scheduled = alive
             self._timer_cancelled_count = 0
@@ -240,7 +222,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def timers_left(self) -> list[asyncio.TimerHandle]:
         """Return the timers that are set and not cancelled."""
-        return [timer for timer in sorted(self._scheduled) if not timer.cancelled()]
+        return [timer for _, _, timer in sorted(self._scheduled) if not timer.cancelled()]
 
     # asyncio's hooks for a selector: there is none.
     def _process_events(self, event_list: object) -> None: ...

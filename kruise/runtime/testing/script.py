@@ -56,6 +56,10 @@ class Script(Generic[T]):
             total = self.taken + len(self._left)
             raise Unscripted(f"{self.name}: {self.taken} of {total} steps were taken, the next is {self._left[0]!r}")
 
+    def drop(self) -> None:
+        """Take off what is left: for steps that were drawn by chance, so that nobody can say whether they come."""
+        self._left.clear()
+
     def __len__(self) -> int:
         """Count the steps that are left."""
         return len(self._left)

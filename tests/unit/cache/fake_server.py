@@ -185,6 +185,12 @@ class FakeServer:
     def fail(self, verb: str, *errors: Any) -> None:
         self.faults.setdefault(verb, Script(name=f"the faults of {verb}")).add(*errors)
 
+    def heal(self) -> None:
+        """Let nothing go wrong any more, whatever was still to come."""
+        for script in self.faults.values():
+            script.drop()
+        self.lasting.clear()
+
     def always(self, verb: str, error: Any) -> None:
         self.lasting[verb] = error
 

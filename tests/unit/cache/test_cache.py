@@ -260,7 +260,7 @@ def test_cac6_the_timeout_names_kind_page_and_last_error_and_nothing_exits() -> 
                 await b.cache.wait_synced()
             assert b.clock.monotonic() == pytest.approx(120, abs=0.1)
             assert b.cache.informer(NODES).has_synced and not b.cache.has_synced
-            b.servers.pods.lasting.clear()
+            b.servers.pods.heal()
             await b.cache.wait_synced([PODS])
 
     bench(main)

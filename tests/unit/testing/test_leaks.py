@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kruise.runtime.testing import Leak, nothing_left, nothing_left_running
+from kruise.runtime.testing import Leak, nothing_left, nothing_left_running, run_virtual
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,6 +48,16 @@ async def test_tst4_a_timer_is_a_leak_unless_it_was_cancelled() -> None:
     async with nothing_left_running():
         loop.call_later(3600, print).cancel()
     timer.cancel()
+
+
+def test_tst4_the_timers_of_a_virtual_loop_are_seen_as_well() -> None:
+    async def main() -> None:
+        with pytest.raises(Leak, match="timers left behind"):
+            async with nothing_left_running():
+                timer = asyncio.get_running_loop().call_later(3600, print)
+        timer.cancel()
+
+    run_virtual(main)
 
 
 async def test_tst4_a_connection_that_closes_in_a_moment_is_no_leak_and_an_open_one_is() -> None:

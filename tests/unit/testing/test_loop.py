@@ -84,7 +84,7 @@ def test_clk3_cancelled_timers_keep_the_counter_right():
             handle.cancel()
             if i % 10 == 0:
                 await clock.sleep(0)
-                assert loop._timer_cancelled_count == sum(t.cancelled() for t in loop._scheduled)
+                assert loop._timer_cancelled_count == sum(entry[-1].cancelled() for entry in loop._scheduled)
                 assert len(loop._scheduled) < 250
         await clock.sleep(2000)
         assert loop._timer_cancelled_count == 0

@@ -34,6 +34,14 @@ def test_tst3_steps_may_be_added_while_it_runs() -> None:
         assert [script.take(), script.take()] == [1, 2]
 
 
+def test_tst3_steps_that_were_drawn_by_chance_may_be_dropped() -> None:
+    with every_step_taken():
+        script = Script(1, 2)
+        script.take()
+        script.drop()
+        assert not script
+
+
 def test_tst3_an_error_of_the_test_is_shown_and_not_what_it_left() -> None:
     with pytest.raises(ZeroDivisionError), every_step_taken():
         Script("never")
