@@ -26,6 +26,7 @@ from kruise.controllers.statefulset.gauges import add_gauges as add_set_gauges  
 from kruise.runtime.cache.store import Store  # noqa: E402
 from kruise.runtime.clock import SystemClock  # noqa: E402
 from kruise.runtime.metrics import Described, Metrics, go_float, lint  # noqa: E402
+from kruise.webhooks.counters import injections, protections  # noqa: E402
 
 TARGET = ROOT / "docs" / "metrics.md"
 
@@ -62,12 +63,14 @@ No family has a `*_created` series. A family takes at most 2,000 label sets; wha
 
 
 def workloads() -> Sequence[Described]:
-    """Return the gauges of the workload kinds, all of them."""
+    """Return the gauges of the workload kinds, all of them, and what admission counts of them."""
     metrics = Metrics(process=False)
     known = {one.name for one in metrics.catalog}
     add_job_gauges(metrics, Store(BROADCASTJOBS, clock=SystemClock()), details=True)
     add_set_gauges(metrics, Store(STATEFULSETS, clock=SystemClock()), details=True)
     add_sidecar_gauges(metrics, Store(SIDECARSETS, clock=SystemClock()), details=True)
+    injections(metrics)
+    protections(metrics)
     return [one for one in metrics.catalog if one.name not in known]
 
 

@@ -22,17 +22,15 @@ from kruise.runtime.clock import Clock
 from kruise.runtime.manager.recorder import EventSink
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.webhook.admission import AdmissionRequest, Answer, allow
+from kruise.webhooks.counters import injections
 from kruise.webhooks.feed import Feed
 from kruise.webhooks.inject_handler import PodInjector
 from kruise.webhooks.inject_outcome import LEFT_OUT, NoteReason, Outcome
 
-__all__ = ["COMPONENT", "COUNTER", "Injection", "leave_alone"]
+__all__ = ["COMPONENT", "Injection", "leave_alone"]
 
 COMPONENT: Final = "sidecarset-webhook"
 """In events."""
-COUNTER: Final = "kruise_sidecarset_injections_total"
-_TEXT: Final = "Decisions of the pod webhook about a set and a pod that it selects, by result and reason."
-_LABELS: Final = ("result", "reason")
 _ACTION: Final = "Inject"
 _REFUSED: Final = "PodRefused"
 _TOLD: Final = LEFT_OUT | {NoteReason.REPLACED}
@@ -51,7 +49,7 @@ class Injection:
     ) -> None:
         self._feed = feed
         self._events = events
-        self._count = metrics.counter(COUNTER, _TEXT, _LABELS)
+        self._count = injections(metrics)
         self._injected = self._count.labels("injected", NoteReason.INJECTED.value)
         self._injector: Callable[[AdmissionRequest], Answer] = PodInjector(
             feed.index, clock, sort_by_name=sort_by_name, observe=self._observe

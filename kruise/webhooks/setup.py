@@ -36,11 +36,12 @@ from kruise.webhooks.admission import KINDS, Known, register
 from kruise.webhooks.certificates import hosts, source
 from kruise.webhooks.conversion import PATH as CONVERT
 from kruise.webhooks.conversion import conversions
+from kruise.webhooks.counters import protections
 from kruise.webhooks.feed import CONFIG_MAPS, Feed
 from kruise.webhooks.inject_handler import PATH as PODS
 from kruise.webhooks.injection import COMPONENT, Injection, leave_alone
 
-__all__ = ["ACCESSES", "OWN_ACCESSES", "PROTECTION_COUNTER", "setup"]
+__all__ = ["ACCESSES", "OWN_ACCESSES", "setup"]
 
 ACCESSES: Final = (
     Access(SIDECARSETS, ("get", "list", "watch")),
@@ -51,7 +52,6 @@ OWN_ACCESSES: Final = (
     Access(CONFIG_MAPS, ("get", "list", "watch"), namespaced_role=True, resource_names=(WHITE_LIST_CONFIG_MAP,)),
 )
 """In our own namespace."""
-PROTECTION_COUNTER: Final = "workload_deletion_protection_total"
 
 
 def setup(
@@ -98,11 +98,7 @@ def setup(
 
 def _known(manager: Manager, options: Options, feed: Feed | None, kinds: Collection[str]) -> Known:
     gates = options.gates
-    refused = manager.metrics.counter(
-        PROTECTION_COUNTER,
-        "Deletions that were refused because the object is protected.",
-        ("kind_namespace_name", "username"),
-    )
+    refused = protections(manager.metrics)
 
     def surroundings() -> Surroundings:
         assert feed is not None  # the handler of SidecarSet is served with a feed alone

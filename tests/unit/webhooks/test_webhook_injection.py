@@ -10,7 +10,7 @@ import pytest
 
 from kruise.apis.sidecarset import HASH_ANNOTATION
 from kruise.features import resolve
-from kruise.webhooks.injection import COUNTER
+from kruise.webhooks.counters import INJECTIONS
 from tests.unit.webhooks.test_webhook_setup import install, mesh, names, pod
 from tests.unit.webhooks.webhooks_world import JSON, OWN, Decision, WebhookWorld, review, webhooks
 
@@ -91,7 +91,7 @@ def test_a_pinned_revision_is_injected_and_one_that_is_gone_refuses_the_pod() ->
         done = await create(world)
         assert (done.allowed, done.code) == (False, 400)
         assert 'SidecarSet mesh: controllerrevisions.apps "gone" not found' in done.message
-        assert world.metric(COUNTER, result="refused", reason="PodRefused") == 1
+        assert world.metric(INJECTIONS, result="refused", reason="PodRefused") == 1
 
     webhooks(scenario)
 
@@ -132,8 +132,8 @@ def test_c9_a_set_that_pod_security_would_refuse_is_left_out_counted_and_told() 
             assert (done.allowed, names(done.obj)) == (True, ["envoy", "app"])
             assert len(done.warnings) == 1
             assert done.warnings[0].startswith("SidecarSet bad: ")
-        assert world.metric(COUNTER, result="left_out", reason="PodSecurity") == 3
-        assert world.metric(COUNTER, result="injected", reason="Injected") == 3
+        assert world.metric(INJECTIONS, result="left_out", reason="PodSecurity") == 3
+        assert world.metric(INJECTIONS, result="injected", reason="Injected") == 3
         await world.clock.sleep(5)
         told = [one for one in events(world) if one[1] == "PodSecurity"]
         assert told
