@@ -11,7 +11,8 @@ Guarantees:
   always does.
 * Revisions are settled before anything else, so that upgraded pods name the one that they have.
 * The status is written when it changed: at once for a first, final or awaited change, and when the pass ends in an
-  error; else at most twice a second, and never lost: the pass asks to be called again.
+  error; else at most twice a second, and never lost: the pass asks to be called again. A condition that turns to and
+  fro makes no exception.
 * What fails for one pod is raised once, so that it is counted, logged and tried again at once; after that it waits for
   itself alone (rule 30). A write of which nobody knows what came counts against the budget as long as it may still
   happen (rule 5). A stale decision (a 409, or a pod that is gone) is no failure.
@@ -24,6 +25,7 @@ What this does not do: it decides nothing; ``plan`` does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,6 +33,7 @@ from typing import Any, Final
 from kruise.apis.core import PODS, Pod
 from kruise.apis.sidecarset import PROGRESSING, SIDECARSETS, SidecarSet
 from kruise.controllers.common.holds import Holds
+from kruise.controllers.common.pace import STATUS_PERIOD
 from kruise.controllers.common.reasons import Reason
 from kruise.controllers.common.reconciling import ObjectReconciler
 from kruise.controllers.sidecarset import slots as m
@@ -81,6 +84,8 @@ class _Kept:
     passing: bool = False
     """A pass is under way: its view may not change."""
     generation: int = 0
+    written: float = -math.inf
+    """Monotonic seconds: when the status was written last."""
 
 
 class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
@@ -193,7 +198,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         settled = settle(view, planned, collision_count=count, facts=Facts(failures=failures))
         raising = bool(errors) and not kept.raised
         waits = [kept.holds.next_due(self._clock.monotonic())]
-        waits.append(await self._write_status(one, settled, at_once=raising))
+        waits.append(await self._write_status(one, kept, settled, at_once=raising))
         due = min((max(SOON, wait) for wait in waits if wait is not None), default=None)
         kept.raised = raising
         if raising:
@@ -221,11 +226,19 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         if kept.keys:
             kept.keys = {uid: kept.keys[uid] for uid, _ in kept.holds}
 
-    async def _write_status(self, one: SidecarSet, settled: Settled, *, at_once: bool) -> float | None:
-        """Write the status when it changed and its time has come; return the seconds to wait when it has not."""
+    async def _write_status(self, one: SidecarSet, kept: _Kept, settled: Settled, *, at_once: bool) -> float | None:
+        """Write the status when it changed and its time has come; return the seconds to wait when it has not.
+
+        A condition that turns to and fro, as pods come and go around the budget, is told no faster than all else.
+        """
         shown = wire(one.status)
         status = shown if settled.status is None else wire(settled.status)
-        return await self._put_status(one, status, shown, urgent=settled.decisive or at_once)
+        now = self._clock.monotonic()
+        turned = settled.turned and now - kept.written >= STATUS_PERIOD
+        wait = await self._put_status(one, status, shown, urgent=settled.decisive or turned or at_once)
+        if wait is None and status != shown:
+            kept.written = now
+        return wait
 
     # Reports and upkeep.
 

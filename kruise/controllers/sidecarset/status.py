@@ -54,7 +54,9 @@ class Settled:
 
     status: SidecarSetStatus | None
     decisive: bool = False
-    """A first status, or a word that somebody waits for: write it at once."""
+    """The first status of a generation or revision: write it at once."""
+    turned: bool = False
+    """A condition has another status, for which somebody may wait: write it at once, unless that is often so."""
 
 
 def settle(view: View, plan: Plan, *, collision_count: int = 0, facts: Facts | None = None) -> Settled:
@@ -75,12 +77,9 @@ def settle(view: View, plan: Plan, *, collision_count: int = 0, facts: Facts | N
     status = counted(view, collision_count, _conditions(view, facts, format_time(plan.now)))
     if not counts_differ(old, status) and old.conditions == status.conditions:
         return Settled(None)
-    decisive = (
-        status.observed_generation > old.observed_generation
-        or old.latest_revision != status.latest_revision
-        or [(one.type, one.status) for one in old.conditions] != [(one.type, one.status) for one in status.conditions]
-    )
-    return Settled(status, decisive)
+    first = status.observed_generation > old.observed_generation or old.latest_revision != status.latest_revision
+    before, after = ([(one.type, one.status) for one in found.conditions] for found in (old, status))
+    return Settled(status, first, before != after)
 
 
 def counted(view: View, collision_count: int = 0, conditions: tuple[SidecarSetCondition, ...] = ()) -> SidecarSetStatus:

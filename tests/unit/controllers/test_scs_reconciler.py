@@ -64,6 +64,23 @@ def test_perf46_a_trailing_status_is_never_lost_and_its_window_is_not_moved() ->
     bench(scenario)
 
 
+def test_perf46_a_condition_that_turns_to_and_fro_is_told_twice_a_second_at_most() -> None:
+    async def scenario(b: Bench) -> None:
+        await b.begun(1)
+        mark = b.mark()
+        for number in range(200):
+            b.run_pods(0, ready=bool(number % 2))
+            await b.clock.sleep(0.05)
+            await b.once()
+        assert 10 <= b.counts(mark)[STATUS] <= 2 + 10 / 0.5
+        await b.clock.sleep(1)
+        await b.once()
+        assert b.numbers() == (1, 1, 1, 1)
+        assert b.condition("Available")["status"] == "True"
+
+    bench(scenario)
+
+
 def test_g7_after_a_conflict_the_new_status_does_not_wait() -> None:
     async def scenario(b: Bench) -> None:
         await b.begun(3)
