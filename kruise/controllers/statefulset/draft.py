@@ -51,6 +51,8 @@ class Draft:
     view: View
     now: float
     holds: Mapping[str, bool]
+    unsure: frozenset[str] = frozenset()
+    """The names of pods that may go down by a write of which nobody knows what came."""
     down: int = 0
     """How many ordinals of the range are down once everything decided so far has happened."""
     continuations: list[Chain] = field(default_factory=list)
@@ -76,6 +78,10 @@ class Draft:
     def waits(self, name: str) -> bool:
         """Tell whether the last attempt on the pod *name* failed a moment ago."""
         return self.holds.get(name, False)
+
+    def counts(self, slot: Slot) -> bool:
+        """Tell whether *slot* counts as down already: it is, or it may be any moment."""
+        return slot.has(m.DOWN) or slot.name in self.unsure
 
     def free(self, slot: Slot) -> bool:
         """Tell whether nothing was decided for *slot* in this pass, and it need not wait."""

@@ -106,15 +106,19 @@ class Settled:
     next_check: float | None = None
 
 
-def plan(view: View, now: float, *, holds: Mapping[str, bool] = EMPTY_MAP) -> Plan:
+def plan(
+    view: View, now: float, *, holds: Mapping[str, bool] = EMPTY_MAP, unsure: frozenset[str] = frozenset()
+) -> Plan:
     """Decide the next pass at wall time *now*, in seconds.
 
     *holds* names the pods whose last attempt failed, True while they must wait (``Holds.waiting`` by pod name).
+    *unsure* are those that may still go down by a write of which nobody knows what came (``Risks.unsure``).
     """
     view.advance(now)
     if view.sts.terminating:
         return Plan(view, now)  # the garbage collector takes the pods (spec 3)
-    draft = Draft(view, now, holds, down=view.down)
+    at_risk = [slot for slot in map(view.named, unsure) if slot is not None and slot.has(m.VALID)]
+    draft = Draft(view, now, holds, unsure, down=view.down + sum(not slot.has(m.DOWN) for slot in at_risk))
     go_on = replicas(draft) and condemned(draft)
     update(draft, prepared_only=not go_on)
     upkeep(draft)

@@ -43,6 +43,7 @@ from kruise.controllers.statefulset.history import Choice, History
 from kruise.controllers.statefulset.observe import Observer, Stores
 from kruise.controllers.statefulset.plan import Plan, Settled, plan, settle
 from kruise.controllers.statefulset.reports import action_events, action_of
+from kruise.controllers.statefulset.risks import Risks
 from kruise.controllers.statefulset.serverversion import ServerVersion
 from kruise.controllers.statefulset.settings import DEFAULT_SETTINGS, Settings
 from kruise.controllers.statefulset.sight import CHECK_EVERY, Live, Look, Memory, Sight
@@ -79,6 +80,8 @@ class _Kept:
     """The pods on which the last attempt failed, by name."""
     failures: dict[str, Failure] = field(default_factory=dict)
     """What failed for them, by name."""
+    risks: Risks = field(default_factory=Risks)
+    """The pods that may go down by a write of which nobody knows what came."""
     replacements: Replacements = field(default_factory=Replacements)
     """The names whose pods fail again and again."""
     raised: bool = False
@@ -182,7 +185,8 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
         now, moment = self._clock.now(), self._clock.monotonic()
         failing = kept.replacements.waiting(moment)
         waiting = kept.holds.waiting(moment) | dict.fromkeys(failing, True)
-        planned = plan(view, now, holds=waiting)
+        unsure = kept.risks.unsure(moment, lambda name: slot.pod if (slot := view.named(name)) is not None else None)
+        planned = plan(view, now, holds=waiting, unsure=unsure)
         done = await apply(self._client, sts, planned)
         for chain in done.stale:
             log.debug("a decision is stale, the next event decides again", StatefulSet=str(sts.key), pod=chain.name)
@@ -199,7 +203,8 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
         moment = self._clock.monotonic()
         window = 0.0 if raising or sts.uid in self._refused else self._pace.left(sts.uid, moment)
         settled = settle(view, planned, done.results(earlier), now, later=window > 0)
-        waits = [settled.next_check, kept.holds.next_due(moment), kept.replacements.next_due(moment)]
+        waits = [settled.next_check]
+        waits += [kind.next_due(moment) for kind in (kept.holds, kept.risks, kept.replacements)]
         if settled.status is None and window > 0:
             waits.append(window)
         else:
@@ -223,6 +228,7 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
             # Whoever has the name of a pod is seen to go; trying often would only be refused often (rule 6).
             first = TAKEN_DELAY if isinstance(failure.error, NameConflictError) else FIRST_DELAY
             kept.holds.failed(name, name, failure.error, moment, first=first)
+            kept.risks.failed(failure, moment)
             kept.failures[name] = failure
         for chain, step in done.done:
             if isinstance(step, DeletePod) and step.why is Why.FAILED:

@@ -6,7 +6,8 @@ Guarantees:
 
 * S2, X1: every ordinal of the range counts against ``maxUnavailable``, whoever took it down, missing ones too. A pod is
   taken for free only if it is not up in the very version that the write names (X3, X16); one that is up, and counted as
-  down because something is under way at it, is taken only while no more than the budget is down.
+  down because something is under way at it, is taken only while no more than the budget is down. One that a write may
+  yet take down of which nobody knows what came is down (rule 5).
 * S3: the documented order. The walk ends at the first pod for which there is no room.
 * S4: ``InPlaceOnly`` never deletes for an update.
 * S7: a pod at the update revision is touched only by the user's word, or to let its claims grow.
@@ -53,19 +54,19 @@ def update(draft: Draft, *, prepared_only: bool) -> None:
         if ordinal in draft.touched:
             continue
         if not has_room(draft, slot):
-            if slot.has(m.DOWN):
+            if draft.counts(slot):
                 continue
             return
         if not _update_one(draft, slot):
             return
-        if not slot.has(m.DOWN):
+        if not draft.counts(slot):
             draft.down += 1
 
 
 def has_room(draft: Draft, slot: Slot) -> bool:
     """Tell whether *slot* may be taken down now."""
     limit = draft.frame.budget.value
-    if not slot.has(m.DOWN):
+    if not draft.counts(slot):
         return draft.down < limit
     return not slot.has(m.UP) or draft.down <= limit
 
@@ -78,12 +79,14 @@ def _specified(draft: Draft, prepared_only: bool) -> None:
     view = draft.view
     room = max(0, draft.frame.budget.value - draft.down)
     serving = (o for o in reversed(view.ordinals(m.SPECIFIED_SERVING)) if draft.free(view.slot(o)))
-    for ordinal in merge(reversed(view.ordinals(m.SPECIFIED_DOWN)), islice(serving, room), reverse=True):
+    at_risk = {slot.ordinal for slot in map(view.named, draft.unsure) if slot is not None}
+    takes = sorted({*islice(serving, room), *(o for o in at_risk if o in view.ordinals(m.SPECIFIED_SERVING))})
+    for ordinal in merge(reversed(view.ordinals(m.SPECIFIED_DOWN)), reversed(takes), reverse=True):
         slot = view.slot(ordinal)
         if (prepared_only and not slot.has(m.RELEASED)) or not has_room(draft, slot):
             continue
         outcome = draft.delete(slot, Why.SPECIFIED)
-        if outcome in (Outcome.DELETE, Outcome.PREPARED) and not slot.has(m.DOWN):
+        if outcome in (Outcome.DELETE, Outcome.PREPARED) and not draft.counts(slot):
             draft.down += 1
 
 

@@ -108,6 +108,10 @@ class View:
         """Return the pod of *ordinal*, if it has one."""
         return self._slots.get(ordinal)
 
+    def named(self, name: str) -> Slot | None:
+        """Return the pod of this name, if it is one of the set's."""
+        return self._slots.get(parse_member(name, self.sts.metadata.name))
+
     def slots(self) -> Iterator[Slot]:
         """Yield every pod by ordinal: a walk over the whole set, for whoever asks for all."""
         for ordinal in sorted(self._slots):
