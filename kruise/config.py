@@ -16,6 +16,7 @@ What this does not do: it reads no cluster and no kubeconfig, and prints nothing
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -222,11 +223,21 @@ def _webhook_rules(o: Options) -> _Broken:
     if unknown:
         known = ", ".join(SIDECAR_POLICY_ITEMS)
         yield "sidecar_policy_allow", f"there is no {', '.join(unknown)}; want some of {known}"
-    if o.webhook_host and re.search(r"[\s/@?#]|:(?!.*:)", o.webhook_host):
+    if o.webhook_host and not _is_host(o.webhook_host):
         yield (
             "webhook_host",
             "want a host alone, without a scheme, a path or a port; the port is that of --webhook-port",
         )
+
+
+def _is_host(text: str) -> bool:
+    """Tell whether *text* is a name or an address, without anything around it."""
+    if re.fullmatch(r"[A-Za-z0-9]([-.A-Za-z0-9]{0,252})", text):
+        return True
+    try:
+        return ipaddress.ip_address(text[1:-1] if text.startswith("[") else text).version == 6
+    except ValueError:
+        return False
 
 
 def help_text() -> str:
