@@ -97,9 +97,10 @@ conformance: venv ## Every probe against the embedded API server and a real one 
 check: lint types verify test test-e2e ## Everything that CI runs
 
 .PHONY: coverage-report
-coverage-report: venv ## Line and branch coverage of the tests that need no cluster
+coverage-report: venv ## Line and branch coverage of the tests that need no cluster, seeds and mutants aside
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q tests/unit tests/contract tests/golden tests/property tests/simulation
+	$(BIN)/coverage run -m pytest -q tests/unit tests/contract tests/golden tests/property tests/simulation \
+	  --ignore=tests/simulation/test_seeds.py --ignore=tests/simulation/test_mutants.py
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='kruise/runtime/*,kruise/controllers/*'
 
