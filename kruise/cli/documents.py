@@ -28,6 +28,7 @@ from kruise.runtime.errors import ConfigError
 __all__ = ["Document", "ManifestError", "PodSource", "Sorted", "read_files", "sort_out"]
 
 _POD: Final = "core.v1.Pod"
+_METADATA: Final = "meta.v1.ObjectMeta"
 _TEMPLATE: Final = "core.v1.PodTemplateSpec"
 _SPEC_TEMPLATE: Final = ("spec", "template")
 _PATHS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
@@ -235,14 +236,21 @@ def sort_out(documents: Iterable[Document]) -> Sorted:
         known = document.group, document.kind
         if known in _PATHS:
             found.pods.append(_pod(document, _PATHS[known]))
-        elif known == ("", "Namespace"):
-            found.namespaces.append(document)
         elif known in _SURROUNDINGS:
-            found.sets.append(document)
+            _check_metadata(document)
+            (found.namespaces if known[1] == "Namespace" else found.sets).append(document)
         else:
             _mistyped(document)
             found.others.append(document)
     return found
+
+
+def _check_metadata(document: Document) -> None:
+    """Raise ManifestError for what counts as applied and has no name, or no labels that are any."""
+    for error in type_errors(document.body.get("metadata"), _METADATA, "metadata"):
+        raise document.error("", str(error))
+    if not document.name:
+        raise document.error("metadata.name", "Required value")
 
 
 def _mistyped(document: Document) -> None:

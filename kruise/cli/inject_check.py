@@ -33,6 +33,7 @@ from kruise.cli.cluster import Cluster, add_connection_flags, add_manager_flags,
 from kruise.cli.documents import Document, ManifestError, PodSource, Sorted, read_files, sort_out
 from kruise.cli.preview import Preview, preview, text_of
 from kruise.cli.seen_sets import WHOLE_PODS, World, read_world
+from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.clock import format_time
 from kruise.runtime.errors import ConfigError, NotFound, RuntimeFault
 from kruise.runtime.objects import Key
@@ -211,7 +212,7 @@ def _set_of(document: Document, around: Surroundings) -> SidecarSet:
     errors = validate_sidecarset(body, None, around)
     if errors:
         raise document.error("", "; ".join(map(str, errors)))
-    return msgspec.json.decode(msgspec.json.encode({**body, "status": {}}), type=SidecarSet)
+    return decode_as(SidecarSet, msgspec.json.encode({**body, "status": {}}))
 
 
 # ---- showing ---------------------------------------------------------------------------------------------------------
