@@ -35,7 +35,7 @@ __all__ = [
     "condition_of",
     "dump_keys",
     "has_gate",
-    "is_bound",
+    "is_reported",
     "keys_of",
     "parse_keys",
 ]
@@ -86,9 +86,20 @@ def condition_of(pod: Pod, kind: str) -> PodCondition | None:
     return None
 
 
-def is_bound(pod: Pod) -> bool:
-    """Tell whether the pod has a node. Before that, the scheduler moves its version within milliseconds."""
-    return bool(pod.spec.node_name) or pod.status.phase not in ("", "Pending")
+_REPORTED: Final = frozenset({READY, CONTAINERS_READY, "Initialized"})
+"""The conditions that a kubelet alone makes."""
+
+
+def is_reported(pod: Pod) -> bool:
+    """Tell whether the node of the pod has said anything of it.
+
+    Before that, the scheduler and then the kubelet move its version within milliseconds: a write of ours would be
+    refused. Nothing is lost: the kubelet alone says Ready, and its first report says that containers have yet to start.
+    """
+    status = pod.status
+    if status.phase not in ("", "Pending") or status.container_statuses or status.init_container_statuses:
+        return True
+    return any(one.type in _REPORTED for one in status.conditions)
 
 
 def parse_keys(message: str) -> tuple[NotReadyKey, ...]:

@@ -16,7 +16,7 @@ from kruise.controllers.common.readiness import (
     NotReadyKey,
     dump_keys,
     has_gate,
-    is_bound,
+    is_reported,
     keys_of,
     parse_keys,
 )
@@ -171,11 +171,24 @@ def test_a_message_that_is_no_list_of_keys_has_none() -> None:
     assert keys_of(pod()) == ()
 
 
-def test_a_pod_is_bound_when_it_has_a_node_or_a_kubelet_speaks() -> None:
-    pending = {"metadata": {"name": "web-0"}, "status": {"phase": "Pending"}}
-    assert not is_bound(decode_as(Pod, orjson.dumps(pending)))
-    assert is_bound(decode_as(Pod, orjson.dumps({**pending, "spec": {"nodeName": "n1"}})))
-    assert is_bound(pod())
-    assert not is_bound(Pod())
+def test_a_pod_is_reported_when_its_kubelet_has_said_anything() -> None:
+    def reads(**status: Any) -> bool:
+        body = {"metadata": {"name": "web-0"}, "spec": {"nodeName": "n1"}, "status": {"phase": "Pending", **status}}
+        return is_reported(decode_as(Pod, orjson.dumps(body)))
+
+    def says(kind: str) -> bool:
+        return reads(conditions=[{"type": kind, "status": "False"}])
+
+    assert not reads(), "a node is not enough: its kubelet answers in a moment"
+    assert not says("PodScheduled"), "the scheduler says this"
+    assert not says(IN_PLACE_GATE), "and we that"
+    assert says("Initialized")
+    assert says("ContainersReady")
+    assert says("Ready")
+    assert reads(containerStatuses=[{"name": "main", "image": "a"}])
+    assert reads(initContainerStatuses=[{"name": "main", "image": "a"}])
+    assert reads(phase="Running")
+    assert is_reported(pod())
+    assert not is_reported(Pod())
     assert has_gate(pod(), IN_PLACE_GATE)
     assert not has_gate(pod(), POD_READY_GATE)

@@ -63,7 +63,7 @@ from kruise.controllers.common.readiness import (
     Edit,
     condition_of,
     has_gate,
-    is_bound,
+    is_reported,
 )
 
 __all__ = ["Flow", "Outcome", "delete_step", "refresh", "start"]
@@ -196,8 +196,9 @@ def refresh(
     )
     state = state_of(meta)
     follows = observe(state, facts)
-    if state in _WITH_THE_GATE and not is_bound(pod) and _has_closed_gate(pod):
-        # The scheduler is about to move the version. The gate opens once the pod has a node, and takes this step along.
+    if state in _WITH_THE_GATE and not is_reported(pod) and _has_closed_gate(pod):
+        # Scheduler and kubelet are about to move the version. The gate opens after the kubelet's first report, and
+        # takes this step along.
         follows = Next(Act.STAY, state)
     moved = follows.act is Act.MOVE
     conditions = _refreshed_conditions(pod, progress, state, follows.state, now)
@@ -268,13 +269,13 @@ def _move(pod: Pod, follows: Next, lifecycle: Lifecycle | None, now: float, gate
 
 def _refreshed_conditions(pod: Pod, progress: Progress, state: State, to: State, now: float) -> list[dict[str, Any]]:
     edit = Edit(pod, now)
-    bound = is_bound(pod)
+    reported = is_reported(pod)
     if progress.unready:
         edit.in_place_not_ready()
-    elif progress.complete and bound and has_gate(pod, IN_PLACE_GATE):
+    elif progress.complete and reported and has_gate(pod, IN_PLACE_GATE):
         edit.in_place_ready()
     if has_gate(pod, POD_READY_GATE):
-        if bound:
+        if reported:
             edit.pod_ready()
         if to in IN_SERVICE:
             edit.remove_keys(PRE_UPDATE_KEY, PRE_DELETE_KEY)
