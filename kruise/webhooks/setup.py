@@ -44,12 +44,12 @@ from kruise.webhooks.injection import COMPONENT, Injection, leave_alone
 __all__ = ["ACCESSES", "OWN_ACCESSES", "setup"]
 
 ACCESSES: Final = (
-    Access(SIDECARSETS, ("get", "list", "watch")),
+    Access(SIDECARSETS, ("list", "watch")),
     Access(NAMESPACES, ("list", "watch")),
 )
 OWN_ACCESSES: Final = (
-    Access(REVISIONS, ("get", "list", "watch"), namespaced_role=True),
-    Access(CONFIG_MAPS, ("get", "list", "watch"), namespaced_role=True, resource_names=(WHITE_LIST_CONFIG_MAP,)),
+    Access(REVISIONS, ("list", "watch"), namespaced_role=True),
+    Access(CONFIG_MAPS, ("list", "watch"), namespaced_role=True, resource_names=(WHITE_LIST_CONFIG_MAP,)),
 )
 """In our own namespace."""
 
