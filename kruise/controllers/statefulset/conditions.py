@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
+from msgspec.structs import replace
+
 from kruise.apis.statefulset import (
     AVAILABLE,
     DEGRADED,
@@ -32,7 +34,9 @@ from kruise.apis.statefulset import (
     READY,
     RECONCILING,
     STALLED,
+    StatefulSet,
     StatefulSetCondition,
+    StatefulSetStatus,
 )
 from kruise.controllers.common.reasons import Decision, Reason, reason_of_refusal
 from kruise.controllers.statefulset import slots as m
@@ -43,7 +47,7 @@ from kruise.controllers.statefulset.scale import first_obstacle
 from kruise.controllers.statefulset.update import window
 from kruise.controllers.statefulset.view import View
 
-__all__ = ["OURS", "Summary", "conditions", "failed_texts", "is_done", "outstanding", "summarize"]
+__all__ = ["OURS", "Summary", "conditions", "failed_texts", "is_done", "outstanding", "refused", "summarize"]
 
 OURS: Final = (
     AVAILABLE, PROGRESSING, READY, PAUSED, FAILED_CREATE_POD, FAILED_UPDATE_POD, RECONCILING, STALLED, DEGRADED,
@@ -198,6 +202,29 @@ def conditions(view: View, summary: Summary, failed: Mapping[str, str], stamp: s
     old = {one.type: one for one in view.sts.status.conditions}
     foreign = tuple(one for one in view.sts.status.conditions if one.type not in OURS)
     return (*(_condition(old.get(kind), kind, on, reason, text, stamp) for kind, on, reason, text in found), *foreign)
+
+
+def refused(sts: StatefulSet, text: str, stamp: str) -> StatefulSetStatus:
+    """Return the status of a set whose spec has no meaning: *text* is what is wrong with it.
+
+    Which pods are the set's nobody can say then, so the counts stay as they were, and so does what rests on them.
+    """
+    old = {one.type: one for one in sts.status.conditions}
+    unknown = (AVAILABLE, False, Reason.INVALID_SPEC, text)
+    found = [
+        (PROGRESSING, False, Reason.INVALID_SPEC, text),
+        (READY, False, Reason.INVALID_SPEC, text),
+        (STALLED, True, Reason.INVALID_SPEC, text),
+        (DEGRADED, True, Reason.INVALID_SPEC, text),
+    ]
+    told = [_condition(old.get(kind), kind, on, reason, said, stamp) for kind, on, reason, said in found]
+    available = old.get(AVAILABLE) or _condition(None, *unknown, stamp)
+    paused = old.get(PAUSED) or _condition(
+        None, PAUSED, False, Reason.NOT_PAUSED, "nothing holds the update back", stamp
+    )
+    foreign = [one for one in sts.status.conditions if one.type not in OURS]
+    made = (available, *told[:2], paused, *told[2:], *foreign)
+    return replace(sts.status, observed_generation=sts.metadata.generation, conditions=made)
 
 
 def _condition(

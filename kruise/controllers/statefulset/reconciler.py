@@ -38,6 +38,7 @@ from kruise.controllers.common.replacements import Replacement, Replacements
 from kruise.controllers.statefulset.actions import Chain, CreatePod, DeletePod, Failure, Why
 from kruise.controllers.statefulset.apply import Applied, apply
 from kruise.controllers.statefulset.claiming import selector_of
+from kruise.controllers.statefulset.conditions import refused
 from kruise.controllers.statefulset.custody import take_and_release
 from kruise.controllers.statefulset.history import Choice, History
 from kruise.controllers.statefulset.observe import Observer, Stores
@@ -50,7 +51,7 @@ from kruise.controllers.statefulset.sight import CHECK_EVERY, Live, Look, Memory
 from kruise.controllers.statefulset.status import wire
 from kruise.controllers.statefulset.view import View
 from kruise.runtime.client.client import Client
-from kruise.runtime.clock import Clock
+from kruise.runtime.clock import Clock, format_time
 from kruise.runtime.controller import After, Done, Result
 from kruise.runtime.errors import RuntimeFault
 from kruise.runtime.log import get_logger
@@ -129,6 +130,9 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
             field = "spec.selector" if isinstance(error, SelectorError) else "spec.template"
             text = f"{field}: {error}"
             self._tell_bad(sts, text)
+            if not sts.terminating:
+                status = wire(refused(sts, f"{text}; correct the field", format_time(self._clock.now())))
+                await self._put_status(sts, status, wire(sts.status), urgent=True)
             return self._invalid(sts, text, None)
 
     async def _observe(self, sts: StatefulSet, selector: Selector, *, live: bool) -> Result:

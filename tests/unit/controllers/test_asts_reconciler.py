@@ -293,10 +293,52 @@ def test_g8_a_selector_without_a_meaning_is_terminal() -> None:
         b.create(selector={"matchExpressions": [{"key": "app", "operator": "Near", "values": ["x"]}]})
         with pytest.raises(TerminalError, match=r"spec\.selector"):
             await b.once()
+        await b.clock.sleep(5)
         assert await b.once() == Done()
         (event,) = b.events.seen
         assert "spec.selector" in event[2]
-        assert b.counts() == {}
+        assert b.counts() == {STATUS: 1}, "said once"
+        assert b.status()["observedGeneration"] == 1
+        said = {c["type"]: (c["status"], c["reason"]) for c in b.status()["conditions"]}
+        assert said == {
+            "Available": ("False", "InvalidSpec"),
+            "Progressing": ("False", "InvalidSpec"),
+            "Ready": ("False", "InvalidSpec"),
+            "Paused": ("False", "NotPaused"),
+            "Stalled": ("True", "InvalidSpec"),
+            "Degraded": ("True", "InvalidSpec"),
+        }
+        assert all("spec.selector" in c["message"] for c in b.status()["conditions"] if c["reason"] == "InvalidSpec")
+
+    bench(scenario)
+
+
+def test_g8_a_selector_that_loses_its_meaning_leaves_counts_and_pods_alone() -> None:
+    """A server without the rules of our definition let the change through."""
+
+    async def scenario(b: Bench) -> None:
+        b.create()
+        await b.begun()
+        b.run_pods(0, 1, 2)
+        await b.once()
+        before = b.status()
+        bad = {"matchLabels": None, "matchExpressions": [{"key": "app", "operator": "Near", "values": ["x"]}]}
+        b.edit(selector=bad)
+        mark = b.mark()
+        with pytest.raises(TerminalError, match=r"spec\.selector"):
+            await b.once()
+        assert b.counts(mark) == {STATUS: 1}
+        after = b.status()
+        assert after["observedGeneration"] == before["observedGeneration"] + 1
+        assert {k: v for k, v in after.items() if k not in ("conditions", "observedGeneration")} == {
+            k: v for k, v in before.items() if k not in ("conditions", "observedGeneration")
+        }
+        said = {c["type"]: c["status"] for c in after["conditions"]}
+        assert said["Available"] == "True", "its pods serve as they did"
+        assert said["Stalled"] == "True"
+        b.edit(selector={"matchLabels": {"app": "web"}, "matchExpressions": None})
+        await b.once()
+        assert "Stalled" not in {c["type"] for c in b.status()["conditions"]}
 
     bench(scenario)
 
