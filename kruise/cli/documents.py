@@ -30,6 +30,8 @@ __all__ = ["Document", "ManifestError", "PodSource", "Sorted", "read_files", "so
 _POD: Final = "core.v1.Pod"
 _METADATA: Final = "meta.v1.ObjectMeta"
 _TEMPLATE: Final = "core.v1.PodTemplateSpec"
+_CLAIMS: Final = "[core.v1.PersistentVolumeClaim]"
+_WITH_CLAIMS: Final = frozenset({"StatefulSet", "CloneSet"})
 _SPEC_TEMPLATE: Final = ("spec", "template")
 _PATHS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("", "Pod"): (),
@@ -289,12 +291,22 @@ def _pod(document: Document, path: tuple[str, ...]) -> PodSource:
     metadata = {key: value for key, value in (holder.get("metadata") or {}).items() if key in ("labels", "annotations")}
     if document.name:
         metadata = {"generateName": f"{document.name}-", **metadata}
-    return PodSource(
-        document,
-        shown,
-        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": holder["spec"]},
-        document.namespace,
-    )
+    spec = _with_claims(document, holder["spec"])
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return PodSource(document, shown, pod, document.namespace)
+
+
+def _with_claims(document: Document, spec: Any) -> Any:
+    """Return the spec of a pod with the volumes that its set makes out of claim templates."""
+    claims = document.body["spec"].get("volumeClaimTemplates") if document.kind in _WITH_CLAIMS else None
+    if not isinstance(claims, list) or not isinstance(spec, dict):
+        return spec
+    for error in type_errors(claims, _CLAIMS, "spec.volumeClaimTemplates"):
+        raise document.error("", str(error))
+    names = [str((one.get("metadata") or {}).get("name") or "") for one in claims if one]
+    own = [one for one in spec.get("volumes") or () if not isinstance(one, dict) or one.get("name") not in names]
+    made = [{"name": n, "persistentVolumeClaim": {"claimName": f"{n}-{document.name}-0"}} for n in names]
+    return {**spec, "volumes": [*own, *made]}
 
 
 def _join(path: str, key: str) -> str:

@@ -59,6 +59,9 @@ DEPLOYMENT: Final[Json] = {
     "metadata": {"name": "web", "namespace": "shop"},
     "spec": {"template": POD},
 }
+CLAIMS: Final[Json] = {**DEPLOYMENT, "kind": "StatefulSet"} | {
+    "spec": {"template": POD, "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {"accessModes": ["x"]}}]}
+}
 VALUES: Final = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 1 << 70) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -114,6 +117,12 @@ def answered(*bodies: Any) -> None:
 @settings(max_examples=300)
 @given(body=changed(DEPLOYMENT))
 def test_any_workload_has_an_answer(body: Any) -> None:
+    answered(body)
+
+
+@settings(max_examples=300)
+@given(body=changed(CLAIMS))
+def test_any_set_of_pods_has_an_answer(body: Any) -> None:
     answered(body)
 
 

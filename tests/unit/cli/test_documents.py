@@ -58,6 +58,16 @@ def test_a_cron_job_and_a_pod_template_have_it_elsewhere(tmp_path: Path) -> None
     assert read(tmp_path, bare).pods[0].path == "template"
 
 
+def test_a_pod_of_a_set_has_the_volumes_of_its_claims(tmp_path: Path) -> None:
+    claims = "volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce]}}]"
+    spec = f"spec: {{{claims}, template: {{{TEMPLATE}}}}}"
+    text = f"{{apiVersion: apps/v1, kind: StatefulSet, metadata: {{name: db}}, {spec}}}"
+    (source,) = read(tmp_path, text).pods
+    assert source.pod["spec"]["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "data-db-0"}}]
+    wrong = text.replace("{name: data}", "{name: 3}")
+    assert "spec.volumeClaimTemplates[0].metadata.name: Invalid value: 3: must be a string" in problem(tmp_path, wrong)
+
+
 def test_several_documents_several_files_a_list_and_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "b.yaml").write_text(f"---\n{POD}---\n# nothing\n---\n{POD.replace('name: a', 'name: b')}")
     (tmp_path / "a.json").write_text(
