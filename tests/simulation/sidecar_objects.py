@@ -31,6 +31,7 @@ def sidecar_set(
     *,
     image: str = V1,
     hot: bool = False,
+    empty: str = EMPTY,
     strategy: Body | None = None,
     selector: Body | None = None,
     labels: dict[str, str] | None = None,
@@ -40,7 +41,7 @@ def sidecar_set(
     """Return a set with one sidecar; *strategy* is more of its updateStrategy, *spec* more of its own."""
     container: Body = {"name": f"{name}-proxy", "image": image}
     if hot:
-        container["upgradeStrategy"] = {"upgradeType": "HotUpgrade", "hotUpgradeEmptyImage": EMPTY}
+        container["upgradeStrategy"] = {"upgradeType": "HotUpgrade", "hotUpgradeEmptyImage": empty}
     return default_sidecarset(
         {
             "apiVersion": SIDECARSETS.api_version,

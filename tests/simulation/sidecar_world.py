@@ -52,7 +52,7 @@ KUBELET_REACTS: Final = 0.03
 class SidecarWorld(World):
     """The cluster. Make one with :func:`simulate_sidecars`."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, shape: NodeShape = NodeShape(), **options: Any) -> None:  # noqa: B008
         super().__init__(*args, **options)
         if self.server.registry.named(SETS) is None:
             self.server.registry.add_custom(SIDECARSETS)
@@ -62,7 +62,7 @@ class SidecarWorld(World):
             clock=self.clock,
             rng=Random(7),
             metrics=Metrics(process=False),
-            shape=NodeShape(),
+            shape=shape,
             lease_seconds=3600,
         )
 
