@@ -98,7 +98,7 @@ def readable(problem: Callable[[Mapping[str, Any], str], str], handler: Plain) -
     """Return *handler* for objects in which *problem* finds none; others are refused with 400."""
 
     def handle(request: AdmissionRequest) -> Answer:
-        if request.operation in ("CREATE", "UPDATE"):
+        if request.operation not in ("DELETE", "CONNECT"):
             why = problem(request.parsed(), request.kind.version)
             if why:
                 name = f'{request.kind.kind} "{request.name}"'

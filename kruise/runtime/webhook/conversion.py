@@ -152,6 +152,8 @@ def convert_review(body: bytes, conversions: Conversions) -> Outcome:
             converted.append(orjson.Fragment(orjson.dumps(conversions.convert(obj, request.desired))))
         except ConversionFailed as failed:
             problem = f"{_called(obj, place)}: {failed}"
+        except orjson.JSONDecodeError:  # what was not looked at so far may be no UTF-8, or hold half a surrogate
+            problem = f"{_called(obj, place)}: it is no JSON"
         except Exception as raised:  # noqa: BLE001 - one bad object costs its own request, and tells no value (WEB6)
             problem = f"{_called(obj, place)}: {type(raised).__name__}"
             cause = raised

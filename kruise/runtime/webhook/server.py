@@ -259,7 +259,8 @@ class WebhookServer:
             log.warning("what came is no review", path=path, problem=str(error))
             return bad(error)
         one = review.request
-        with bound(requestID=one.uid, **{one.kind.kind or "kind": {"name": one.name, "namespace": one.namespace}}):
+        who = {one.kind.kind or "kind": {"name": one.name, "namespace": one.namespace}}
+        with bound(**{**who, "requestID": one.uid}):  # the kind is text of others, and may be any word
             outcome = await self._decide(review, handler, deadline)
             if outcome.error is not None:
                 self._metrics.webhook_panics.inc()
