@@ -110,7 +110,9 @@ def _refused(pod: dict[str, Any], snapshot: Snapshot, why: str) -> Preview:
 
 
 def _remarks(outcome: Outcome, pod: Mapping[str, Any], snapshot: Snapshot) -> Iterable[str]:
-    yield from (note.message for note in outcome.notes if not note.set_name and note.reason is not NoteReason.EXEMPT)
+    for note in outcome.notes:
+        if note.reason is NoteReason.REPLACED:
+            yield f"SidecarSet {note.set_name}: {note.message}"
     for one in snapshot.sets:
         chosen = one.current.injection
         if one.current.name in outcome.injected and chosen is not None and chosen.policy == POLICY_PARTIAL:

@@ -27,10 +27,10 @@ from kruise.cli.seen_sets import WHOLE_PODS, WholePod, read_namespaces, read_rev
 from kruise.controllers.common.reasons import Decision, Reason
 from kruise.controllers.sidecarset import slots as m
 from kruise.controllers.sidecarset.actions import Change, Why
-from kruise.controllers.sidecarset.explain import Facts, changed_fields, explain
+from kruise.controllers.sidecarset.explain import Facts, explain
 from kruise.controllers.sidecarset.match import canary_base
 from kruise.controllers.sidecarset.plan import Plan, plan
-from kruise.controllers.sidecarset.revisions import choose_revision, content_of, content_of_revision, revisions_of
+from kruise.controllers.sidecarset.revisions import choose_revision, content_of_revision, revisions_of
 from kruise.controllers.sidecarset.slots import Slot
 from kruise.controllers.sidecarset.status import settle
 from kruise.controllers.sidecarset.view import View
@@ -147,28 +147,16 @@ def _rows(view: View, planned: Plan, facts: Facts, notes: Mapping[Key, Note], hi
             node=slot.pod.spec.node_name if slot is not None and isinstance(slot.pod, Pod) else "",
             revision=slot.revision if slot is not None else "",
             state=state_word(slot),
-            decision=_finished(view, slot, decision, facts, acted.get(key), notes.get(key), hidden),
+            decision=_finished(decision, acted.get(key), notes.get(key), hidden),
         )
 
 
-def _finished(
-    view: View,
-    slot: Slot | None,
-    decision: Decision,
-    facts: Facts,
-    change: Change | None,
-    note: Note | None,
-    hidden: str,
-) -> Decision:
+def _finished(decision: Decision, change: Change | None, note: Note | None, hidden: str) -> Decision:
     """Return *decision* with what only this moment, or the webhook, knows."""
     if change is not None and change.why in _NEXT_WORDS:
         return replace(decision, evidence=_NEXT_WORDS[change.why], unblocked_by=_NEXT_PASS)
-    if decision.reason is Reason.IMMUTABLE_FIELD_CHANGED and slot is not None:
-        if hidden:
-            return replace(decision, evidence=f"more than images changed; {hidden}")
-        old = facts.contents.get(slot.revision)
-        fields = ", ".join(changed_fields(old, content_of(view.frame.set))) if old is not None else ""
-        return replace(decision, detail={**decision.detail, "fields": fields}) if fields else decision
+    if decision.reason is Reason.IMMUTABLE_FIELD_CHANGED and hidden:
+        return replace(decision, evidence=f"more than images changed; {hidden}")
     return _missed(decision, note) if note is not None else decision
 
 

@@ -616,6 +616,10 @@ def test_c4_two_sets_with_one_container() -> None:
         found, code, _ = await status(world, "second")
         assert (found, code) == ({"shop-0": "ContainerNameConflict"}, 2)
         await world.until(lambda: world.events("ContainerConflict"))
+        own = [{"name": "log-reader", "image": "sim.kruise.io/ready-1s:own"}]
+        pod = await world.run_pod("shop-1", "shop", containers=own)
+        assert named(pod, "log-reader")["image"].endswith("log-reader:1"), "its own one gives way"
+        await world.until(lambda: world.events("ContainerReplaced"))
 
     simulate_admission(scenario, rest=None)
 

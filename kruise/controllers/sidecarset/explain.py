@@ -11,7 +11,7 @@ What this does not do: nothing is stored, and nothing is decided here.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from kruise.apis.core import Pod
@@ -71,6 +71,8 @@ class Facts:
     """By revision name, the lists of a version (``content_of_revision``)."""
     held: frozenset[Key] | None = None
     """The waiting pods that the partition keeps, where somebody worked that out already."""
+    changed: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    """By revision name, what differs from the latest version beside images: worked out once for all pods of it."""
 
 
 def held_back(view: View) -> frozenset[Key]:
@@ -81,7 +83,7 @@ def held_back(view: View) -> frozenset[Key]:
 
 def explain(view: View, facts: Facts) -> Iterator[Decision]:
     """Yield a reason for every pod that is not as desired, by namespace and name."""
-    facts = Facts(facts.acted, facts.troubles, facts.failures, facts.contents, held_back(view))
+    facts = replace(facts, held=held_back(view))
     for slot in view.slots():
         found = explain_one(view, slot, facts)
         if found is not None:
@@ -94,11 +96,14 @@ def explain(view: View, facts: Facts) -> Iterator[Decision]:
 def explain_one(view: View, slot: Slot, facts: Facts) -> Decision | None:
     """Return why a selected pod is not as desired; ``None`` for one that is, and for one that is over."""
     found = _reason(view, slot, facts)
-    return None if found is None else _decision(found[0], slot.key, found[1])
+    if found is None:
+        return None
+    fields = facts.changed.get(slot.revision, ()) if found[0] is Reason.IMMUTABLE_FIELD_CHANGED else ()
+    return _decision(found[0], slot.key, found[1], **({"fields": ", ".join(fields)} if fields else {}))
 
 
-def _decision(reason: Reason, key: Key, text: str) -> Decision:
-    detail = {"pod": key.name, "namespace": key.namespace}
+def _decision(reason: Reason, key: Key, text: str, **more: str) -> Decision:
+    detail = {"pod": key.name, "namespace": key.namespace, **more}
     return Decision(reason, f"pod {key}", text, unblocked_by=_FIX.get(reason, ""), detail=detail)
 
 
@@ -208,7 +213,9 @@ def _fields(view: View, slot: Slot, facts: Facts) -> tuple[str, ...]:
     old = facts.contents.get(slot.revision)
     if old is None:
         return (f"unknown, the revision {slot.revision or 'of the pod'} is not kept",)
-    return changed_fields(old, content_of(view.frame.set)) or ("nothing by now",)
+    if slot.revision not in facts.changed:
+        facts.changed[slot.revision] = changed_fields(old, content_of(view.frame.set))
+    return facts.changed[slot.revision] or ("nothing by now",)
 
 
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:

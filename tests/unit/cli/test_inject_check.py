@@ -241,6 +241,13 @@ async def test_what_the_api_server_would_refuse_is_noted(shell: Shell) -> None:
     assert found.code == 0
 
 
+async def test_a_container_of_the_pod_that_gives_way_is_noted(shell: Shell) -> None:
+    shell.place.put_set(containers=[{"name": "main", "image": "proxy:1"}])
+    (note,) = (await shell.check(POD)).pods[0]["notes"]
+    assert note.startswith("SidecarSet mesh: ")
+    assert "container main gives way" in note
+
+
 async def test_no_set_at_all(shell: Shell) -> None:
     found = await shell.run("-f", shell.file(POD))
     assert found.code == 0
