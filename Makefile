@@ -89,6 +89,10 @@ N ?= 200
 simulate: venv ## Seeded faults against the production manager: N=5000, SEED=7 or REPLAY=file
 	$(PY) -m hack.simulate $(if $(REPLAY),--replay $(REPLAY),$(if $(SEED),--seed $(SEED),--count $(N))) $(ARGS)
 
+.PHONY: fuzz
+fuzz: venv ## Spoiled reviews against the webhooks for a minute, guided by coverage with the extra `fuzz` (ARGS=...)
+	$(PY) -m hack.fuzz $(ARGS)
+
 .PHONY: conformance
 conformance: venv ## Every probe against the embedded API server and a real one (KUBECONFIG=...: that cluster)
 	$(PY) -m hack.conformance $(ARGS)
