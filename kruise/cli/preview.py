@@ -138,7 +138,10 @@ def _row(note: Note, pod: Mapping[str, Any], after: Mapping[str, Any], snapshot:
     entry = _entry(after, note.set_name)
     chosen = _chosen(candidate, entry)
     names = tuple(name for sidecar in chosen.parts.sidecars for name in sidecar.names)
-    return SetRow(note.set_name, True, note.reason, _gains(chosen, pod) or note.message, entry.revision, names)
+    text = _gains(chosen, pod) or note.message
+    if chosen is not candidate.current:
+        text += "; as in the revision that injectionStrategy names"
+    return SetRow(note.set_name, True, note.reason, text, entry.revision, names)
 
 
 def _chosen(candidate: Candidate, entry: Entry) -> CompiledSet:

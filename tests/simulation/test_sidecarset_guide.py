@@ -16,20 +16,23 @@ import msgspec
 import pytest
 import yaml
 
-from kruise.apis.sidecarset import Sidecar, SidecarSetSpec
+from kruise.apis.sidecarset import Sidecar, SidecarSet, SidecarSetSpec
+from kruise.apis.sidecarset_rules import default_sidecarset
 from kruise.cli import inject_check
 from kruise.cli.preview import preview
 from kruise.cli.seen_sets import WHOLE_PODS, read_world
 from kruise.cli.status_sidecarset import look
 from kruise.controllers.common.reasons import Reason
+from kruise.controllers.sidecarset.revisions import new_revision
 from kruise.features import resolve
 from kruise.options import Options
+from kruise.runtime.client.nulls import decode_as
 from kruise.runtime.clock import format_time
 from kruise.runtime.objects import Key
 from kruise.webhooks.certificates import reach
 from kruise.webhooks.inject_outcome import NoteReason
-from tests.simulation.admission_world import AdmissionWorld, simulate_admission
-from tests.simulation.sidecar_world import OWN, PATCH_POD, PATCH_STATUS
+from tests.simulation.admission_world import AdmissionWorld, pod_spec, simulate_admission
+from tests.simulation.sidecar_world import OWN, PATCH_POD, PATCH_STATUS, SET_STATUS, SETS
 from tests.simulation.world import NAMESPACE, Body
 
 ROOT: Final = Path(__file__).parents[2]
@@ -42,6 +45,11 @@ SAMPLES: Final = {
     path.stem: yaml.safe_load(path.read_text())
     for path in sorted((ROOT / "config" / "samples").glob("*sidecarset*.yaml"))
 }
+REVISIONS: Final = "controllerrevisions.apps"
+CONFIGURATIONS: Final = tuple(
+    (f"{kind}webhookconfigurations.admissionregistration.k8s.io", f"kruise-{kind}-webhook-configuration")
+    for kind in ("mutating", "validating")
+)
 Scenario = Callable[[AdmissionWorld, Body], Awaitable[None]]
 V2: Final = "registry.example.com/mesh/proxy:2"
 
@@ -665,6 +673,45 @@ def test_webhook_host_is_where_the_configurations_point() -> None:
     assert reach(Options(webhook_host="192.0.2.10")).url == "https://192.0.2.10:9876"
     assert "`https://WEBHOOK_HOST:9876`" in TEXT
     assert "WEBHOOK_HOST" in (ROOT / "Makefile").read_text()
+
+
+def test_sets_of_openkruise_are_taken_over_without_a_write_to_a_pod() -> None:
+    async def scenario(world: AdmissionWorld) -> None:
+        # What its webhook and its controller leave behind: the hashes, the revision, the annotations of pods.
+        body = default_sidecarset({**MANIFESTS["cold"], "apiVersion": "apps.kruise.io/v1beta1"})
+        webhooks = [world.server.get(table, name) for table, name in CONFIGURATIONS]
+        for table, name in CONFIGURATIONS:
+            world.server.delete(table, name)
+        stored = world.server.create(SETS, body, actor="openkruise")
+        one = decode_as(SidecarSet, json.dumps(stored).encode())
+        revision = new_revision(one, namespace=OWN, number=1, collision_count=0)
+        made = world.server.create(REVISIONS, json.loads(msgspec.json.encode(revision)), actor="openkruise")
+        told = {"observedGeneration": 1, "matchedPods": 3, "updatedPods": 3, "readyPods": 3, "updatedReadyPods": 3}
+        told["latestRevision"] = made["metadata"]["name"]
+        world.server.patch(SETS, "cold", {"status": told}, subresource="status", actor="openkruise")
+        for number in range(3):
+            metadata = {"name": f"cold-{number}", "namespace": NAMESPACE, "labels": {"app": "cold"}}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod_spec()}
+            world.server.create("pods", world.injected(pod), actor="openkruise")
+        await world.sleep(10)
+        before = world.faces("cold")
+        for one_of in webhooks:
+            assert one_of is not None
+            fresh = {**one_of, "metadata": {"name": one_of["metadata"]["name"]}}
+            world.server.create(f"{one_of['kind'].lower()}s.admissionregistration.k8s.io", fresh)
+        await world.started()
+        mark = world.mark()
+        await world.settled(3, "cold")
+        await world.sleep(30)
+        assert world.faces("cold") == before
+        assert [one["metadata"]["name"] for one in world.revisions("cold")] == [made["metadata"]["name"]]
+        assert set(world.counts(since=mark)) <= {SET_STATUS}
+        assert (await status(world, "cold"))[:2] == ({}, 0)
+        await upgrade(world, MANIFESTS["cold"])
+        await world.settled(3, "cold")
+        assert world.faces("cold") == before
+
+    simulate_admission(scenario, rest=60.0)
 
 
 # ---- the samples -----------------------------------------------------------------------------------------------------

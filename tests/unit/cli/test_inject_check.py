@@ -211,6 +211,7 @@ async def test_a_pinned_revision_is_the_one_that_is_named(shell: Shell) -> None:
     place.put_set(containers=[{"name": "proxy", "image": "proxy:2"}], injectionStrategy=pinned)
     found = await shell.check(POD, argv=("--diff",))
     assert found.row()["revision"] == first
+    assert found.row()["message"] == "containers proxy; as in the revision that injectionStrategy names"
     assert "image: proxy:1\n" in found.pods[0]["diff"]
     place.put_set(
         containers=[{"name": "proxy", "image": "proxy:2"}], injectionStrategy={"revision": {"revisionName": "gone"}}
