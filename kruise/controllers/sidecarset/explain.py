@@ -17,7 +17,7 @@ from typing import Any, Final
 from kruise.apis.core import Pod
 from kruise.apis.sidecarset import INPLACE_STATE_ANNOTATION
 from kruise.apis.sidecarset_hash import canonical_sidecar
-from kruise.controllers.common.reasons import Decision, Reason, reason_of_refusal
+from kruise.controllers.common.reasons import WAITING_REASONS, Decision, Reason, reason_of_refusal
 from kruise.controllers.sidecarset import slots as m
 from kruise.controllers.sidecarset.plan import ordered, window
 from kruise.controllers.sidecarset.podannotations import parse_states
@@ -28,13 +28,6 @@ from kruise.runtime.objects import Key, Unreadable
 
 __all__ = ["Facts", "changed_fields", "explain", "explain_one"]
 
-_WAITING: Final = {
-    "ErrImagePull": Reason.IMAGE_PULL_FAILED,
-    "ImagePullBackOff": Reason.IMAGE_PULL_FAILED,
-    "InvalidImageName": Reason.IMAGE_PULL_FAILED,
-    "ErrImageNeverPull": Reason.IMAGE_PULL_FAILED,
-    "CrashLoopBackOff": Reason.CRASH_LOOPING,
-}
 _FIX: Final = {
     Reason.PAUSED: "spec.updateStrategy.paused: false",
     Reason.NOT_UPDATE: "spec.updateStrategy.type: RollingUpdate, or a new pod",
@@ -153,9 +146,9 @@ def _coming(view: View, slot: Slot, pod: Pod) -> tuple[Reason, str]:
 def _stuck(pod: Pod) -> tuple[Reason, str] | None:
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
         waiting = status.state.waiting
-        if waiting is not None and waiting.reason in _WAITING:
+        if waiting is not None and waiting.reason in WAITING_REASONS:
             said = f": {waiting.message}" if waiting.message else ""
-            return _WAITING[waiting.reason], f"container {status.name} is waiting: {waiting.reason}{said}"
+            return WAITING_REASONS[waiting.reason], f"container {status.name} is waiting: {waiting.reason}{said}"
     return None
 
 
