@@ -38,5 +38,5 @@ ENV PATH=/opt/kruise/bin:/usr/local/bin:/usr/bin:/bin KRUISE_COMMIT=${REVISION}
 WORKDIR /
 USER 65532:65532
 # Metrics, probes.
-EXPOSE 8443 8000
+EXPOSE 8443 8000 9876
 ENTRYPOINT ["/opt/kruise/bin/kruise-manager"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from kruise.apis.sidecarset import SIDECARSETS
 from kruise.options import Options
 from kruise.runtime.clock import Random, SystemClock
 from kruise.runtime.metrics import Metrics
-from tests.unit.webhooks.webhooks_world import JSON, WebhookWorld, webhooks
+from tests.unit.webhooks.webhooks_world import JSON, WebhookWorld, options, webhooks
 
 PATHS = (
     "/convert",
@@ -132,3 +133,21 @@ def test_c11_until_the_caches_are_complete_nothing_is_decided() -> None:
         assert done.allowed  # asks nothing of the cluster
 
     webhooks(scenario, running=False)
+
+
+def test_web9_a_replica_that_does_not_lead_answers_as_the_leader_does() -> None:
+    async def scenario(world: WebhookWorld) -> None:
+        await install(world, mesh())
+        standby = WebhookWorld(world.clock, options(), server=world.server)
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(standby.manager.run())
+            await standby.ready()
+            assert (world.manager.leading, standby.manager.leading) == (True, False)
+            for replica in (world, standby):
+                assert names((await replica.ask("/mutate-pod", pod())).obj) == ["envoy", "app"]
+                done = await replica.ask("/validate-apps-kruise-io-sidecarset", mesh("other"))
+                assert (done.allowed, done.fields) == (False, ["spec.containers"])
+            standby.manager.stop()
+            await task
+
+    webhooks(scenario)

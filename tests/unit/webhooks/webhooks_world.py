@@ -101,19 +101,20 @@ def decision(reply: Reply, obj: JSON | None) -> Decision:
 class WebhookWorld:
     """Make one with :func:`webhooks`."""
 
-    def __init__(self, clock: VirtualClock, settings: Options) -> None:
+    def __init__(self, clock: VirtualClock, settings: Options, *, server: ApiServer | None = None) -> None:
+        """Build a manager; with *server* it is a further replica there."""
         self.clock = clock
-        self.server = ApiServer(clock, Random(1))
-        for namespace in (OWN, "shop"):
+        self.server = server or ApiServer(clock, Random(1))
+        for namespace in (OWN, "shop") if server is None else ():
             self.server.ensure_namespace(namespace)
-        for path in sorted(CRDS.glob("*.yaml")):
+        for path in sorted(CRDS.glob("*.yaml")) if server is None else ():
             self.server.create("customresourcedefinitions.apiextensions.k8s.io", yaml.safe_load(path.read_text()))
         self.metrics = Metrics(process=False)
         self.manager: Manager = app.build(
             self.server.transport("kruise-manager"),
             settings,
             clock=clock,
-            rng=Random(2),
+            rng=Random(2 if server is None else 3),
             metrics=self.metrics,
             certificates=False,
         )
