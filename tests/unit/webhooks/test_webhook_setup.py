@@ -145,7 +145,8 @@ def test_web9_a_replica_that_does_not_lead_answers_as_the_leader_does() -> None:
             assert (world.manager.leading, standby.manager.leading) == (True, False)
             for replica in (world, standby):
                 assert names((await replica.ask("/mutate-pod", pod())).obj) == ["envoy", "app"]
-                done = await replica.ask("/validate-apps-kruise-io-sidecarset", mesh("other"))
+                made = (await replica.ask("/mutate-apps-kruise-io-sidecarset", mesh("other"))).obj
+                done = await replica.ask("/validate-apps-kruise-io-sidecarset", made)
                 assert (done.allowed, done.fields) == (False, ["spec.containers"])
             standby.manager.stop()
             await task
