@@ -145,6 +145,9 @@ def test_crt5_with_cert_manager_files_are_read_and_no_right_is_left(tmp_path: Pa
     certificate = only("Certificate", objects)
     volumes = {one["name"]: one for one in only("Deployment", objects)["spec"]["template"]["spec"]["volumes"]}
     assert volumes["webhook-certs"]["secret"]["secretName"] == certificate["spec"]["secretName"]
+    assert (
+        volumes["webhook-certs"]["secret"]["defaultMode"] & 0o004
+    )  # the files are root's, and the manager is not root
     assert certificates.hosts(options)[0] in certificate["spec"]["dnsNames"]
     source = f"{certificate['metadata']['namespace']}/{certificate['metadata']['name']}"
     told = [one["metadata"].get("annotations", {}).get("cert-manager.io/inject-ca-from") for one in objects]
