@@ -52,7 +52,7 @@ from kruise.controllers.statefulset.status import wire
 from kruise.controllers.statefulset.view import View
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock, format_time
-from kruise.runtime.controller import After, Done, Result
+from kruise.runtime.controller import After, Done, Result, only_waiting
 from kruise.runtime.errors import RuntimeFault
 from kruise.runtime.log import get_logger
 from kruise.runtime.manager.recorder import EventSink
@@ -191,6 +191,8 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
         waiting = kept.holds.waiting(moment) | dict.fromkeys(failing, True)
         unsure = kept.risks.unsure(moment, lambda name: slot.pod if (slot := view.named(name)) is not None else None)
         planned = plan(view, now, holds=waiting, unsure=unsure)
+        if not planned.empty:
+            only_waiting()
         done = await apply(self._client, sts, planned)
         for chain in done.stale:
             log.debug("a decision is stale, the next event decides again", StatefulSet=str(sts.key), pod=chain.name)

@@ -40,6 +40,7 @@ from kruise.runtime.controller.reconcile import (
     Result,
     Runnable,
     current,
+    only_waiting,
     record_write,
 )
 from kruise.runtime.controller.source import Channel, Func, Interval, Kind, Source
@@ -87,5 +88,6 @@ __all__ = [
     "current",
     "default_limiter",
     "max_of",
+    "only_waiting",
     "record_write",
 ]

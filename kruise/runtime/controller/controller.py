@@ -10,7 +10,8 @@ Expected flow::
 
 Guarantees:
 
-* CTL1: concurrency is always bounded: three workers unless said otherwise.
+* CTL1: concurrency is always bounded: three workers unless said otherwise. One whose reconcile only waits for its
+  writes lends its place to another (``only_waiting``), for as many as the write window holds.
 * CTL2: a reconcile has five minutes. Its own time-out is told apart from a cancellation, and counted.
 * CTL3: every Exception becomes a back-off, a BaseException is raised. What is no error of this runtime's own counts as
   a panic, with its stack in the log; the worker lives on.
@@ -54,6 +55,8 @@ TIMEOUT: Final = 300.0
 """Seconds for one reconcile."""
 RESULTS: Final = ("error", "requeue", "requeue_after", "success")
 _HANGS_AFTER: Final = 60.0
+_AWAY: Final = 64
+"""How many reconciles that only wait for their writes may have lent their place: the write window holds no more."""
 _RESTART: Final = (1.0, 30.0)
 
 OnTerminal = Callable[[Key, TerminalError], Awaitable[None]]
@@ -113,7 +116,11 @@ class Controller:
         self._feeders: asyncio.TaskGroup | None = None
         self._feeding: list[asyncio.Task[None]] = []
         self._stopped = asyncio.Event()
-        self._working: list[asyncio.Task[None]] = []
+        self._crew: asyncio.TaskGroup | None = None
+        self._hired = 0
+        self._working: set[asyncio.Task[None]] = set()
+        self._away: set[asyncio.Task[None]] = set()
+        """The workers that lent their place; each ends with what it has in hand."""
         self._told: dict[Key, str] = {}
         self._log_values = {"controller": name}
         self._log_kind = ""
@@ -157,7 +164,7 @@ class Controller:
         """Tell whether the workers live: none has ended, and none hangs in a reconcile that ignores its time-out."""
         if self._stopped.is_set():
             return True
-        if any(task.done() for task in self._working):
+        if self._crew is not None and len(self._working) - len(self._away) < self.workers:
             return False
         return self.queue.stats().longest_run < self._timeout + _HANGS_AFTER
 
@@ -200,19 +207,39 @@ class Controller:
                     self.took_over = self._clock.monotonic() - began
                     self._takeover.set(self.took_over)
                     self._start_workers(tasks)
-                    await asyncio.wait(self._working)
+                    while self._working:
+                        await asyncio.wait(self._working)
                 if warming is not None:
                     warming.cancel()
         finally:
-            self._working = []
+            self._crew = None
+            self._working.clear()
+            self._away.clear()
             self.queue.close()  # cancelled, because the lease is lost: what waits for its time waits for nobody
             if self.tracker is not None:
                 self.tracker.close()
 
     def _start_workers(self, tasks: asyncio.TaskGroup) -> None:
         log.info("workers started", workers=self.workers, seconds=self.took_over, **self._log_values)
-        names = [f"{self.name}-{number}" for number in range(self.workers)]
-        self._working = [tasks.create_task(self._work(), name=name) for name in names]
+        self._crew = tasks
+        for _ in range(self.workers):
+            self._hire(tasks)
+
+    def _hire(self, crew: asyncio.TaskGroup) -> None:
+        task = crew.create_task(self._work(), name=f"{self.name}-{self._hired}")
+        self._hired += 1
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    def _give_way(self) -> None:
+        """Let another worker begin, while this one only waits (CTL1)."""
+        task, crew = asyncio.current_task(), self._crew
+        if task is None or crew is None or task not in self._working or task in self._away:
+            return
+        if len(self._away) < _AWAY and not self._stopped.is_set():
+            self._away.add(task)
+            self._active.dec()
+            self._hire(crew)
 
     def stop(self) -> None:
         """Begin a graceful stop: no new key is handed out, and :meth:`run` returns after the reconciles under way."""
@@ -268,6 +295,9 @@ class Controller:
                 return
             await self._process(item)
             task = asyncio.current_task()
+            if task in self._away:
+                self._away.discard(task)
+                return  # another one has its place
             if task is not None and task.cancelling():
                 # Up to Python 3.12 a TaskGroup whose child fails while its owner is cancelled raises the failure and
                 # loses the cancellation: this worker would go on for ever, and a process that lost its lease with it.
@@ -279,7 +309,7 @@ class Controller:
         key = item.key
         began = self._clock.monotonic()
         live = self.tracker is not None and self.tracker.expired(key)
-        context = ReconcileContext(self.name, key, new_uuid(self._rng), live, self.tracker)
+        context = ReconcileContext(self.name, key, new_uuid(self._rng), live, self.tracker, self._give_way)
         token = current.set(context)
         # The write window is shared round robin by owner, so that one large object does not hold up the small ones.
         share = write_owner.set(f"{self.name}/{key}")
@@ -294,7 +324,8 @@ class Controller:
         finally:
             write_owner.reset(share)
             current.reset(token)
-            self._active.dec()
+            if asyncio.current_task() not in self._away:
+                self._active.dec()
             self._time.observe(self._clock.monotonic() - began)
             self.queue.done(key)
 

@@ -86,10 +86,22 @@ class ReconcileContext:
     live: bool = False
     """The cache failed to show this key's own writes in time (CON3): plan on live reads."""
     tracker: ConsistencyTracker | None = field(default=None, repr=False, compare=False)
+    give_way: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    """Lets another key have the place of this one; see :func:`only_waiting`."""
 
 
 current: Final[ContextVar[ReconcileContext | None]] = ContextVar("reconcile", default=None)
 """The reconcile of this task; ``None`` outside of one."""
+
+
+def only_waiting() -> None:
+    """Say that this reconcile has decided, and from here on waits for its writes: another key may be planned meanwhile.
+
+    Its own key stays out of the queue until it returns. May be called again, and outside of a reconcile: nothing then.
+    """
+    context = current.get()
+    if context is not None and context.give_way is not None:
+        context.give_way()
 
 
 def record_write(write: Write) -> None:

@@ -20,6 +20,7 @@ from kruise.runtime.controller import (
     Queue,
     Result,
     current,
+    only_waiting,
     record_write,
 )
 from kruise.runtime.errors import Conflict, Status, TerminalError, Timeout, Unavailable
@@ -145,6 +146,42 @@ def test_ctl1_concurrency_is_bounded_and_shown() -> None:
     world = play(slow, script)
     assert peak == 3
     assert world.value("controller_runtime_active_workers") == 0
+
+
+def test_ctl1_a_reconcile_that_only_waits_lends_its_place_within_bounds() -> None:
+    deciding = waiting = 0
+    peaks = [0, 0]
+
+    async def patient(world: World, key: Key) -> Result:
+        nonlocal deciding, waiting
+        deciding += 1
+        peaks[0] = max(peaks[0], deciding)
+        await world.clock.sleep(0.01)
+        deciding -= 1
+        only_waiting()
+        only_waiting()
+        waiting += 1
+        peaks[1] = max(peaks[1], waiting)
+        assert world.controller.healthy()
+        await world.clock.sleep(10)
+        waiting -= 1
+        return Done()
+
+    async def script(world: World) -> None:
+        for i in range(200):
+            world.channel.send(Key("n", str(i)))
+        await world.clock.sleep(5)
+        assert world.value("controller_runtime_active_workers") <= 3
+        await world.clock.sleep(100)
+        assert world.result("success") == 200
+        assert world.value("controller_runtime_active_workers") == 0
+        assert world.controller.healthy()
+        assert len(world.controller._working) == 3
+
+    play(patient, script)
+    assert peaks[0] == 3, "no more than the workers decide"
+    assert peaks[1] == 64 + 3, "and no more than the write window holds wait, beside them"
+    only_waiting()  # outside of a reconcile nothing happens
 
 
 def test_ctl1_no_workers_or_no_time_is_refused() -> None:
