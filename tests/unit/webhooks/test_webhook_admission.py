@@ -558,3 +558,11 @@ def test_what_raises_privileges_is_warned_of_by_default_and_refused_under_strict
 
     webhooks(compat)
     webhooks(strict, sidecar_policy="strict", sidecar_policy_allow=("image",))
+
+
+def test_without_a_white_list_a_gate_allows_every_annotation() -> None:
+    async def scenario(world: WebhookWorld) -> None:
+        patched = sidecars(patchPodMetadata=[{"annotations": {"mesh.io/on": "yes"}, "patchPolicy": "Overwrite"}])
+        assert (await validate(world, (await mutate(world, patched)).obj)).allowed
+
+    webhooks(scenario, gates=gates(SidecarSetPatchPodMetadataDefaultsAllowed=True))

@@ -234,3 +234,17 @@ def test_c8_what_is_no_pod_is_refused_or_no_review() -> None:
             assert reply.status in (200, 400)
 
     webhooks(scenario)
+
+
+def test_a_manager_of_one_namespace_still_reads_the_revisions_of_its_own() -> None:
+    async def scenario(world: WebhookWorld) -> None:
+        await install(world, mesh())
+        await world.clock.sleep(5)
+        name = _revision(world)
+        pinned = {"revision": {"revisionName": name, "policy": "Always"}}
+        new = {"containers": [{"name": "envoy", "image": "envoy:2"}], "injectionStrategy": pinned}
+        world.server.patch(SETS, "mesh", {"spec": new})
+        await world.clock.sleep(0.5)
+        assert (await create(world)).obj["spec"]["containers"][0]["image"] == "envoy:1"
+
+    webhooks(scenario, namespace="shop")
