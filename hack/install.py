@@ -163,30 +163,36 @@ class Installer:
             )
 
     async def _define(self, one: Manifest) -> None:
-        # Replaced as a whole, not applied: what other owners left in the spec (a conversion webhook, say) must go. Whom
-        # the API server trusts for a conversion that stays is the manager's word.
-        name, meta = one["metadata"]["name"], one["metadata"]
+        await self._replace(one, _trusting)
+
+    async def _replace(self, one: Manifest, keeping: Callable[[Manifest, Manifest], Manifest]) -> None:
+        """Replace an object as a whole: what other owners left in it (a webhook of theirs, say) must go.
+
+        *keeping* puts into it what the manager has written there: whom the API server trusts, and where it calls.
+        """
+        resource, name, meta = _resource(one), one["metadata"]["name"], one["metadata"]
+        label = _label(one)
         for _ in range(5):
-            live = await self._get(DEFINITIONS, "", name)
+            live = await self._get(resource, "", name)
             try:
                 if live is None:
-                    await self._send("create", "POST", DEFINITIONS, one)
-                    self._say(f"customresourcedefinition {name} created")
+                    await self._send("create", "POST", resource, one)
+                    self._say(f"{label} created")
                     return
                 kept = live["metadata"]
                 for key in ("labels", "annotations"):
                     kept[key] = (kept.get(key) or {}) | meta.get(key, {})
                 changed = await self._send(
-                    "update", "PUT", DEFINITIONS, {**_trusting(one, live), "metadata": kept}, name=name
+                    "update", "PUT", resource, {**keeping(one, live), "metadata": kept}, name=name
                 )
             except ApiError as error:
                 if error.status.code == 409:
                     continue
                 raise
             same = changed["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
-            self._say(f"customresourcedefinition {name} {'unchanged' if same else 'configured'}")
+            self._say(f"{label} {'unchanged' if same else 'configured'}")
             return
-        raise Refused(f"customresourcedefinition {name}: somebody else keeps writing it")
+        raise Refused(f"{label}: somebody else keeps writing it")
 
     async def _established(self, name: str) -> None:
         end = self._clock.monotonic() + ESTABLISHED
@@ -236,6 +242,9 @@ class Installer:
 
     async def _apply(self, one: Manifest) -> None:
         resource, meta = _resource(one), one["metadata"]
+        if resource.group == _WEBHOOKS:
+            await self._replace(one, _calling)
+            return
         name, namespace = meta["name"], meta.get("namespace", "")
         before = await self._get(resource, namespace, name)
         after = await self._send(
@@ -286,13 +295,26 @@ class Installer:
 
 
 def _trusting(one: Manifest, live: Manifest) -> Manifest:
-    """Return the definition *one* with the caBundle of *live*, where both are converted by a webhook."""
+    """Return the definition *one* with what the manager wrote into the conversion of *live*, if a webhook does both."""
     wanted, known = (copy.deepcopy(d["spec"].get("conversion") or {}) for d in (one, live))
-    bundle = ((known.get("webhook") or {}).get("clientConfig") or {}).get("caBundle")
-    if not bundle or wanted.get("strategy") != "Webhook":
+    if wanted.get("strategy") != "Webhook":
         return one
-    wanted["webhook"]["clientConfig"].setdefault("caBundle", bundle)
+    wanted["webhook"]["clientConfig"] = _client(wanted["webhook"], known.get("webhook") or {})
     return {**one, "spec": {**one["spec"], "conversion": wanted}}
+
+
+def _calling(one: Manifest, live: Manifest) -> Manifest:
+    """Return the webhooks of *one* with what the manager wrote into those of the same names in *live*."""
+    known = {hook["name"]: hook for hook in live.get("webhooks") or ()}
+    hooks = [{**hook, "clientConfig": _client(hook, known.get(hook["name"], {}))} for hook in one["webhooks"]]
+    return {**one, "webhooks": hooks}
+
+
+def _client(wanted: Manifest, live: Manifest) -> Manifest:
+    """Return the clientConfig of *live* when it calls us, outside the cluster or by our Service; else of *wanted*."""
+    ours: Manifest = wanted["clientConfig"]
+    found: Manifest = live.get("clientConfig") or {}
+    return found if "url" in found or found.get("service") == ours["service"] else ours
 
 
 def _decoded(body: bytes) -> Manifest:

@@ -295,16 +295,43 @@ def test_deploy_applies_everything_in_order() -> None:
     assert {line.rsplit(" ", 1)[1] for line in run(cluster, "install", DEFAULT)} == {"unchanged"}
 
 
-def test_crt2_deploying_again_keeps_whom_the_api_server_trusts_for_a_conversion() -> None:
+HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/kruise-mutating-webhook-configuration"
+
+
+def configs(cluster: Cluster) -> list[dict[str, Any]]:
+    """What says where the API server calls, in the order of the manifests."""
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{SETS}"
+    found = [cluster.objects[path]["spec"]["conversion"]["webhook"]]
+    return [one["clientConfig"] for one in (*found, *cluster.objects[HOOKS]["webhooks"])]
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_crt2_deploying_again_keeps_whom_the_api_server_trusts_and_where_it_calls(outside: bool) -> None:
     cluster = Cluster()
     run(cluster, "install", DEFAULT)
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{SETS}"
-    conversion = cluster.objects[path]["spec"]["conversion"]
-    conversion["webhook"]["clientConfig"]["caBundle"] = "Qw=="
-    assert f"customresourcedefinition {SETS} unchanged" in run(cluster, "install", DEFAULT)
-    assert cluster.objects[path]["spec"]["conversion"] == conversion
+    for config in configs(cluster):
+        config["caBundle"] = "Qw=="
+        if outside:
+            config["url"] = f"https://laptop:9876{config.pop('service')['path']}"
+    before = copy.deepcopy(configs(cluster))
+    assert {line.rsplit(" ", 1)[1] for line in run(cluster, "install", DEFAULT)} == {"unchanged"}
+    assert configs(cluster) == before
     run(cluster, "install", LOCAL)  # nothing converts there, and nothing is left of it
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{SETS}"
     assert cluster.objects[path]["spec"]["conversion"] == {"strategy": "None"}
+
+
+def test_deploying_over_webhooks_of_openkruise_takes_their_other_kinds_away() -> None:
+    cluster = Cluster()
+    run(cluster, "install", DEFAULT)
+    shipped = copy.deepcopy(cluster.objects[HOOKS]["webhooks"])
+    theirs = {**copy.deepcopy(shipped[0]), "name": "mcloneset.kb.io"}
+    theirs["clientConfig"]["service"]["path"] = "/mutate-apps-kruise-io-cloneset"
+    cluster.objects[HOOKS]["webhooks"].append(theirs)
+    cluster.objects[HOOKS]["webhooks"][0]["clientConfig"]["service"]["name"] = "other-service"
+    said = run(cluster, "install", DEFAULT)
+    assert "mutatingwebhookconfiguration kruise-mutating-webhook-configuration configured" in said
+    assert cluster.objects[HOOKS]["webhooks"] == shipped
 
 
 def test_uninstall_refuses_while_objects_exist() -> None:
