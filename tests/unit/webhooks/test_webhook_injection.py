@@ -11,6 +11,7 @@ import pytest
 from kruise.apis.sidecarset import HASH_ANNOTATION
 from kruise.features import resolve
 from kruise.webhooks.counters import INJECTIONS
+from kruise.webhooks.feed import Feed
 from tests.unit.webhooks.test_webhook_setup import install, mesh, names, pod
 from tests.unit.webhooks.webhooks_world import JSON, OWN, Decision, WebhookWorld, review, webhooks
 
@@ -100,17 +101,42 @@ def test_a_status_compiles_nothing_anew() -> None:
     async def scenario(world: WebhookWorld) -> None:
         await install(world, mesh())
         await world.clock.sleep(5)
-        await create(world)
-        injection = world.manager.webhooks
-        assert injection is not None
-        before = len(world.server.log)
+        feed = Feed(world.manager.cache, OWN)
+        await world.clock.sleep(0.5)
+        feed.pods_ready()
+        feed.sets_ready()
+        (before,) = feed.index.snapshot.sets
+        snapshot = feed.index.snapshot
         status = {"status": {"matchedPods": 7, "latestRevision": _revision(world)}}
         world.server.patch(SETS, "mesh", status, subresource="status")
+        world.server.patch("namespaces", "shop", {"metadata": {"annotations": {"a": "b"}}})
+        await world.clock.sleep(0.1)
+        assert feed.index.snapshot is snapshot
+        world.server.patch(SETS, "mesh", {"spec": {"containers": [{"name": "envoy", "image": "envoy:2"}]}})
+        await world.clock.sleep(0.1)
+        (after,) = feed.index.snapshot.sets
+        assert after.current is not before.current
+
+    webhooks(scenario)
+
+
+def test_plain_forms_of_sets_are_kept_until_they_change() -> None:
+    async def scenario(world: WebhookWorld) -> None:
+        await install(world, mesh("a"))
+        await install(world, mesh("b"))
+        await world.clock.sleep(5)
+        feed = Feed(world.manager.cache, OWN)
         await world.clock.sleep(0.5)
-        first = (await create(world)).obj
-        again = (await create(world)).obj
-        assert names(first) == names(again) == ["envoy", "app"]
-        assert len(world.server.log) >= before
+        first = feed.surroundings(metadata_allowed=False).others
+        again = feed.surroundings(metadata_allowed=True).others
+        assert [one["metadata"]["name"] for one in first] == ["a", "b"]
+        assert all(one is other for one, other in zip(first, again, strict=True))
+        world.server.delete(SETS, "a")
+        await world.clock.sleep(0.1)
+        (left,) = feed.surroundings(metadata_allowed=False).others
+        assert left is first[1]
+        assert left["spec"]["containers"][0]["name"] == "envoy"
+        assert left["apiVersion"] == "apps.kruise.io/v1beta1"
 
     webhooks(scenario)
 
