@@ -102,16 +102,13 @@ async def run(args: argparse.Namespace) -> int:
         raise ManifestError(f"{', '.join(args.filename)}: there is no pod in it, and no workload with a pod template")
     async with connect(args) as there:
         cluster = as_told(there, args, "inject-check")
-        if not cluster.gates.enabled("PodWebhook"):
-            print("kruise inject-check: the gate PodWebhook is off: the manager injects nothing", file=sys.stderr)
         world = _applied(await read_world(cluster), found)
         asked = [_from_file(one, args.namespace, cluster) for one in found.pods]
         if name:
             asked.append(await _living(cluster, Key(args.namespace or cluster.namespace, name)))
-    if world.hidden:
-        print(f"kruise inject-check: {world.hidden}; a set that names one for new pods refuses them", file=sys.stderr)
-    for other in found.others:
-        print(f"kruise inject-check: {other}: it has no pod; skipped", file=sys.stderr)
+    notes = [*_remarks(world, cluster), *(f"{other}: it has no pod; skipped" for other in found.others)]
+    for note in notes:
+        print(f"kruise inject-check: {note}", file=sys.stderr)
     snapshot, now = world.snapshot(), format_time(cluster.clock.now())
     sort_by_name = cluster.gates.enabled("EnableSortSidecarContainerByName")
     answers = []
@@ -119,10 +116,21 @@ async def run(args: argparse.Namespace) -> int:
         seen = preview(one.pod, one.namespace, world, snapshot, now=now, sort_by_name=sort_by_name, live=one.live)
         answers.append((one, replace(seen, remarks=(*_flaws(one), *seen.remarks))))
     if args.output == "json":
-        print(json.dumps({"pods": [_document(one, seen, diff=args.diff) for one, seen in answers]}, indent=2))
+        pods = [_document(one, seen, diff=args.diff) for one, seen in answers]
+        print(json.dumps({"notes": notes, "pods": pods}, indent=2))
     else:
         print("\n\n".join(_table(one, seen, diff=args.diff) for one, seen in answers))
     return DEGRADED if any(seen.bad for _, seen in answers) else DONE
+
+
+def _remarks(world: World, cluster: Cluster) -> Iterable[str]:
+    """Yield what is to say of the cluster, whatever the pod."""
+    if not cluster.gates.enabled("PodWebhook"):
+        yield "the gate PodWebhook is off: the manager injects nothing"
+    if world.uncalled:
+        yield world.uncalled
+    if world.hidden:
+        yield f"{world.hidden}; a set that names one for new pods refuses them"
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------

@@ -21,11 +21,21 @@ from kruise.apis.core import NAMESPACES, REVISIONS, ControllerRevision
 from kruise.apis.sidecarset import REVISION_SET_LABEL, SIDECARSETS, SidecarSet
 from kruise.cli.cluster import Cluster
 from kruise.runtime.errors import Forbidden, NotFound, RuntimeFault
-from kruise.runtime.objects import Object, Resource, Unreadable
+from kruise.runtime.objects import Key, Object, PartialObject, Resource, Unreadable
 from kruise.webhooks.inject_snapshot import InjectionIndex, Snapshot
 
-__all__ = ["WHOLE_PODS", "WholePod", "World", "read_namespaces", "read_revisions", "read_world"]
+__all__ = ["CONFIGURATION", "WHOLE_PODS", "WholePod", "World", "read_namespaces", "read_revisions", "read_world"]
 
+CONFIGURATION: Final = "kruise-mutating-webhook-configuration"
+"""The one that calls a manager for pods. (Its name stands in ``webhooks/certificates``, which takes long to import.)"""
+_CONFIGURATIONS: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+    PartialObject,
+    namespaced=False,
+)
 _NULL: Final = msgspec.Raw(b"null")
 
 
@@ -64,6 +74,8 @@ class World:
     own_namespace: str
     hidden: str = ""
     """Why the revisions could not be read."""
+    uncalled: str = ""
+    """Why nothing calls a manager for pods in this cluster, where that can be told."""
 
     def snapshot(self) -> Snapshot:
         """Return it as the webhook has it."""
@@ -93,7 +105,18 @@ async def read_world(cluster: Cluster) -> World:
         revisions=revisions,
         own_namespace=cluster.manager_namespace,
         hidden=hidden,
+        uncalled=await _uncalled(cluster),
     )
+
+
+async def _uncalled(cluster: Cluster) -> str:
+    try:
+        await cluster.client.live.get(_CONFIGURATIONS, Key("", CONFIGURATION))
+    except NotFound:
+        return f"there is no MutatingWebhookConfiguration {CONFIGURATION}, so nothing is injected into any pod"
+    except Forbidden:
+        return ""
+    return ""
 
 
 def _problem(one: Unreadable) -> str:

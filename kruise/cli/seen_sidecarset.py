@@ -178,7 +178,10 @@ async def _injected_today(cluster: Cluster, one: SidecarSet, view: View, now: fl
     missed = frozenset(view.listed(m.MISSED))
     if not missed:
         return {}
-    snapshot = (await read_world(cluster)).snapshot()
+    world = await read_world(cluster)
+    if world.uncalled:
+        return {key: Note(one.metadata.name, NoteReason.UNUSABLE, world.uncalled) for key in missed}
+    snapshot = world.snapshot()
     pods = await cluster.client.live.list(WHOLE_PODS, label_selector=str(view.frame.matcher.pods))
     found = ((pod, _note(snapshot, one.metadata.name, pod, now)) for pod in pods if isinstance(pod, WholePod))
     return {pod.key: note for pod, note in found if pod.key in missed and note is not None}

@@ -16,6 +16,7 @@ import pytest
 from kruise.apis.sidecarset import SIDECARSETS, SidecarSet
 from kruise.apis.sidecarset_rules import default_sidecarset
 from kruise.cli.cluster import Cluster
+from kruise.cli.seen_sets import CONFIGURATION
 from kruise.controllers.sidecarset.revisions import new_revision
 from kruise.runtime.client.client import Client
 from kruise.runtime.client.nulls import decode_as
@@ -38,6 +39,7 @@ NOW: Final = 1_767_225_600.0
 SETS: Final = str(SIDECARSETS)
 REVISIONS: Final = "controllerrevisions.apps"
 OWN: Final = "kruise-system"
+CONFIGURATIONS: Final = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 
 
 class StillClock(SystemClock):
@@ -68,7 +70,23 @@ class Place:
         self.server.ensure_namespace(OWN)
         for definition in definitions():
             self.server.create("customresourcedefinitions.apiextensions.k8s.io", definition)
+        self.register()
         self.server.log.clear()
+
+    def register(self) -> None:
+        """Have a configuration that calls a manager for pods."""
+        hook: Body = {
+            "name": "mpod.kb.io",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "failurePolicy": "Ignore",
+        }
+        hook["clientConfig"] = {"service": {"namespace": OWN, "name": "kruise-webhook-service", "path": "/mutate-pod"}}
+        self.server.create(CONFIGURATIONS, {"metadata": {"name": CONFIGURATION}, "webhooks": [hook]})
+
+    def unregister(self) -> None:
+        """Take it away."""
+        self.server.delete(CONFIGURATIONS, CONFIGURATION)
 
     def cluster(self, namespace: str = "default", actor: str = "cli") -> Cluster:
         metrics = Metrics(process=False)

@@ -14,8 +14,10 @@ import yaml
 
 from kruise.cli import inject_check
 from kruise.cli import main as main_module
+from kruise.cli.seen_sets import CONFIGURATION
 from kruise.runtime.errors import ConfigError, RuntimeFault
 from kruise.runtime.webhook.patching import apply_patch
+from kruise.webhooks.certificates import MUTATING
 from tests.unit.cli.sidecars import OWN, REVISIONS, SETS, Body, Place
 
 POD: Body = {
@@ -434,6 +436,23 @@ async def test_whoever_may_not_read_revisions_is_told_so(shell: Shell) -> None:
     found = await shell.check(POD)
     assert f"the revisions in the namespace {OWN} cannot be read" in found.err
     assert found.reasons() == {"mesh": "Injected"}
+
+
+def test_the_configuration_is_the_one_that_the_manager_writes_to() -> None:
+    assert CONFIGURATION == MUTATING
+
+
+async def test_a_cluster_in_which_nothing_calls_a_manager_is_told(shell: Shell) -> None:
+    shell.place.put_set()
+    assert json.loads((await shell.check(POD)).out)["notes"] == []
+    shell.place.unregister()
+    found = await shell.check(POD)
+    (note,) = json.loads(found.out)["notes"]
+    assert note.endswith("kruise-mutating-webhook-configuration, so nothing is injected into any pod")
+    assert note in found.err
+    shell.place.register()
+    shell.place.forbid("mutatingwebhookconfigurations/kruise-mutating-webhook-configuration")
+    assert json.loads((await shell.check(POD)).out)["notes"] == [], "who may not read it is told nothing"
 
 
 async def test_another_namespace_of_the_manager(shell: Shell) -> None:

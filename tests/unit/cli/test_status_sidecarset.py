@@ -188,6 +188,17 @@ async def test_c11_a_pod_that_was_missed_is_told_from_one_that_was_there_before(
     assert await verdict(place) == ("degraded", 2, True)
 
 
+async def test_a_cluster_in_which_nothing_calls_a_manager_is_told_from_an_outage() -> None:
+    place = Place()
+    place.put_set()
+    place.clock.at += 60
+    place.put_pod("missed", injected=False)
+    place.unregister()
+    (row,) = (await seen(place)).rows
+    assert row.reason == "NotInjected"
+    assert "there is no MutatingWebhookConfiguration" in row.decision.evidence
+
+
 async def test_c4_a_conflict_names_the_other_set() -> None:
     place = Place()
     place.put_set("base", containers=[{"name": "proxy", "image": "other:1"}])
