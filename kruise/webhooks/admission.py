@@ -40,6 +40,7 @@ __all__ = ["AUTHOR_ANNOTATION", "KINDS", "Known", "mutating_path", "register", "
 
 AUTHOR_ANNOTATION: Final = "apps.kruise.io/sidecarset-author"
 """The user who created a SidecarSet, or was the last one to change its spec."""
+VERSIONS: Final = ("v1alpha1", "v1beta1")
 KINDS: Final = (STATEFULSETS.kind, BROADCASTJOBS.kind, SIDECARSETS.kind)
 
 JSON = dict[str, Any]
@@ -99,7 +100,12 @@ def readable(problem: Callable[[Mapping[str, Any], str], str], handler: Plain) -
 
     def handle(request: AdmissionRequest) -> Answer:
         if request.operation not in ("DELETE", "CONNECT"):
-            why = problem(request.parsed(), request.kind.version)
+            version = request.kind.version
+            why = (
+                problem(request.parsed(), version)
+                if version in VERSIONS
+                else f"want the version {' or '.join(VERSIONS)}"
+            )
             if why:
                 name = f'{request.kind.kind} "{request.name}"'
                 return deny(f"{name} cannot be read: {why}", code=400, reason="BadRequest")

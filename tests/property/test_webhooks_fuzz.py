@@ -165,6 +165,24 @@ def test_c8_an_operation_that_nobody_knows_reads_no_object_unchecked(operation: 
     told(lines)
 
 
+@pytest.mark.parametrize("version", ["v0beta1", "", "v1"])
+def test_c8_a_version_that_nobody_serves_is_refused(version: str, lines: io.StringIO) -> None:
+    def use(answer: Fuzzed) -> None:
+        for path in PATHS:
+            if "apps-kruise-io" not in path:
+                continue
+            review = orjson.loads(orjson.dumps(BEGINNINGS[path][0]))
+            review["request"]["kind"]["version"] = version
+            review["request"]["object"]["apiVersion"] = f"apps.kruise.io/{version}"
+            body = orjson.dumps(review)
+            reply = answer(path, body)
+            check(path, body, reply)
+            assert not orjson.loads(reply.body)["response"]["allowed"]
+
+    wired(use)
+    told(lines)
+
+
 @pytest.mark.parametrize("kind", ["requestID", "event", "path", "level", "self", ""])
 def test_c8_log4_a_kind_may_be_called_anything(kind: str, lines: io.StringIO) -> None:
     def use(answer: Fuzzed) -> None:

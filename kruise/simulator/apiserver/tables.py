@@ -18,6 +18,7 @@ from typing import Any, Final
 from kruise.runtime.clock import parse_time
 from kruise.simulator.apiserver.resources import ResourceType
 from kruise.simulator.apiserver.table_pods import POD_COLUMNS, age, pod_cells, since
+from kruise.simulator.apiserver.webhooks_config import TABLES as WEBHOOKS
 from kruise.simulator.apiserver.workloads import selector_text
 
 Body = dict[str, Any]
@@ -299,6 +300,7 @@ BUILT_IN: Final[dict[str, tuple[tuple[Column, ...], Row]]] = {
     "limitranges": _CREATED,
     "roles.rbac.authorization.k8s.io": _CREATED,
     "clusterroles.rbac.authorization.k8s.io": _CREATED,
+    **{table: ((NAME, *_whole("Webhooks"), AGE), _named(lambda o: len(o.get("webhooks") or ()))) for table in WEBHOOKS},
     "leases.coordination.k8s.io": ((NAME, *_text("Holder"), AGE), _named(lambda o: _spec(o).get("holderIdentity", ""))),
     "controllerrevisions.apps": (
         (NAME, *_text("Controller", "Revision"), AGE),

@@ -25,6 +25,7 @@ from kruise.runtime.errors import Refused, Reset, Timeout, Truncated
 from kruise.simulator.apiserver.call import Answer, Call, LineSource
 from kruise.simulator.apiserver.frontend import Frontend
 from kruise.simulator.apiserver.intercept import PASS, Interceptor
+from kruise.simulator.apiserver.webhooks import nobody
 
 if TYPE_CHECKING:
     from kruise.simulator.apiserver.server import ApiServer
@@ -171,7 +172,7 @@ class InProcessTransport:
     async def _exchange(self, request: Request, call: Call | None = None) -> Answer:
         if self._gone is not None:
             raise Refused(f"{request.method} {request.path}: the transport is closed")
-        if self.latency == 0 and self.server.faults is PASS:
+        if self.latency == 0 and self.server.faults is PASS and self.server.caller is nobody:
             return await self._send(request, call)
         try:
             async with asyncio.timeout(request.timeout):

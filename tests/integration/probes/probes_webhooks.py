@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tests.integration.probes.asking import Body, World
+from tests.integration.probes.asking import TABLE, Body, World
 from tests.integration.probes.hooks import allowing, patching, setting, slowly
 from tests.integration.probes.registry import probe
 
@@ -629,3 +629,70 @@ async def webhook_is_asked_before_names_are_taken(w: World) -> Any:
     seen += [(await w.put("configmaps", w.body("configmaps", "none"))).code, sorted(w.called())]
     stale = w.body("configmaps", "a", meta={"resourceVersion": "1"})
     return [*seen, (await w.put("configmaps", stale)).code, sorted(w.called())]
+
+
+@probe
+async def webhook_configurations_as_a_table(w: World) -> Any:
+    await w.make(MUTATING, w.body(MUTATING, w.ns, webhooks=[w.hook("m", allowing)]))
+    await w.make(VALIDATING, w.body(VALIDATING, w.ns))
+    seen = []
+    for plural in (MUTATING, VALIDATING):
+        table = (await w.get(w.path(plural, w.ns), accept=TABLE)).obj
+        columns = [(c["name"], c["type"], c["priority"]) for c in table["columnDefinitions"]]
+        seen.append([columns, table["rows"][0]["cells"][:2]])
+    return seen
+
+
+@probe
+async def webhook_of_a_namespace(w: World) -> Any:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["namespaces"], "operations": ["*"]}
+    team = {"matchLabels": {"team": w.ns}}
+    await w.register(VALIDATING, w.hook("v", allowing, rules=[{**rule, "scope": "Cluster"}], namespaceSelector=team))
+    await w.post("namespaces", w.body("namespaces", f"{w.ns}-x", meta={"labels": {"team": w.ns}}), dryRun="All")
+    await w.post("namespaces", w.body("namespaces", f"{w.ns}-y", meta={"labels": {"team": "other"}}), dryRun="All")
+    asked = shown([(p, {k: v for k, v in r.items() if k != "options"}) for p, r in w.asked()])
+    await w.patch("merge", "namespaces", w.ns, {"metadata": {"labels": {"team": w.ns}}}, dryRun="All")
+    return [asked, w.called()]
+
+
+@probe
+async def webhook_is_asked_about_what_changes_nothing(w: World) -> Any:
+    made = await w.make("configmaps", w.body("configmaps", "a", data={"k": "v"}))
+    await w.register(MUTATING, w.hook("m", allowing))
+    await w.register(VALIDATING, w.hook("v", allowing))
+    answer = await w.put("configmaps", made)
+    return [answer.version == made["metadata"]["resourceVersion"], w.called()]
+
+
+@probe
+async def webhook_changes_a_status(w: World) -> Any:
+    rule = {"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["widgets/status"], "operations": ["UPDATE"]}
+    await w.make("widgets", w.body("widgets", "a", spec={"size": 3}))
+    more = patching(
+        {"op": "add", "path": "/status/replicas", "value": 7},
+        {"op": "add", "path": "/spec/size", "value": 9},
+        {"op": "add", "path": "/metadata/labels", "value": {"x": "y"}},
+    )
+    await w.register(MUTATING, w.hook("m", lambda _: more, rules=[rule]))
+    return (await w.patch("merge", "widgets", "a", {"status": {"phase": "Done"}}, "status")).seen()
+
+
+@probe
+async def webhook_changes_a_scale(w: World) -> Any:
+    rule = {"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["widgets/scale"], "operations": ["UPDATE"]}
+    await w.make("widgets", w.body("widgets", "a", spec={"size": 3, "replicas": 1}))
+    await w.register(MUTATING, w.hook("m", setting("/spec/replicas", 4), rules=[rule]))
+    answer = await w.patch("merge", "widgets", "a", {"spec": {"replicas": 2}}, "scale")
+    return [answer.seen(), (await w.read("widgets", "a")).obj["spec"]["replicas"]]
+
+
+@probe
+async def webhook_that_has_changed_or_gone(w: World) -> Any:
+    await w.register(VALIDATING, w.hook("v", denying(message="no")))
+    first = (await w.post("configmaps", w.body("configmaps", "a"))).code
+    await w.delete(VALIDATING, w.ns)
+    for _ in range(200):
+        last = await w.post("configmaps", w.body("configmaps", "a"), dryRun="All")
+        if last.code == 201:
+            break
+    return [first, last.code]
