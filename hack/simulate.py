@@ -251,7 +251,11 @@ def _report(result: Result) -> None:
 
 def _mutants() -> int:
     mutants = importlib.import_module("tests.simulation.mutants")
-    both = [*mutants.MUTANTS, *importlib.import_module("tests.simulation.set_mutants").SET_MUTANTS]
+    both = [
+        *mutants.MUTANTS,
+        *importlib.import_module("tests.simulation.set_mutants").SET_MUTANTS,
+        *importlib.import_module("tests.simulation.sidecar_mutants").SIDECAR_MUTANTS,
+    ]
     product, alive = production(), 0
     print("| mutant | killed by | seed | invariant |\n|---|---|---|---|")
     for mutant in both:

@@ -28,7 +28,7 @@ from kruise.runtime.testing.tape import Tape
 from kruise.simulator import builtin
 from kruise.simulator.faults import NO_FAULT, Plan, draw_plan
 from kruise.simulator.history import Artefact
-from kruise.simulator.invariants import Quiet, standard
+from kruise.simulator.invariants import Attached, Quiet, standard
 from kruise.simulator.scenario_catalogue import WORKLOADS, Workload
 from kruise.simulator.scenario_checks import Counted
 from kruise.simulator.scenario_world import JOBS, MANAGER, Body, Cluster, Product, Replica
@@ -194,9 +194,16 @@ class _Scene:
         await cluster.begin(workload.nodes, volumes=workload.volumes)
         cluster.start()
         await workload.script(cluster)
-        await cluster.patient(lambda: workload.done(cluster), FAULTS_FOR)
+
+        def over() -> bool:
+            return bool(checks.suite.violations) or workload.done(cluster)
+
+        await cluster.patient(over, FAULTS_FOR)
         cluster.heal()
-        came = await cluster.patient(lambda: workload.done(cluster), BOUND)
+        came = await cluster.patient(over, BOUND)
+        if checks.suite.violations:
+            self._collect(cluster, checks)  # it is lost already, and what else comes of it tells nothing
+            return
         if not came:
             self._problems.append(f"L1: not done {BOUND:g} s after the last fault: {workload.end(cluster)}")
         await cluster.clock.sleep(SETTLE)
@@ -206,12 +213,15 @@ class _Scene:
         checks.drain()
         if came:
             checks.suite.at_quiescence(cluster.clock.now())
+        self._collect(cluster, checks)
+
+    def _collect(self, cluster: Cluster, checks: Attached) -> None:
         self._problems += [str(one) for one in checks.suite.violations[:20]]
-        self._outcome = workload.end(cluster)
+        self._outcome = self._workload.end(cluster)
         self._problems += cluster.trouble
         if cluster.webhooks is not None:
             self._problems += cluster.webhooks.violations
-            if cluster.webhooks.refused and not workload.refuses:
+            if cluster.webhooks.refused and not self._workload.refuses:
                 self._problems.append(f"C11: pods were refused: {cluster.webhooks.refused[:3]}")
         for replica in cluster.replicas:
             self._problems += _of_replica(replica)

@@ -22,6 +22,7 @@ from kruise.simulator.scenario_sidecars import (
     UserSidecars,
     container,
     insist,
+    make_anew,
     mended,
     pods_of,
     sidecar,
@@ -206,6 +207,15 @@ async def made_again(c: Cluster) -> None:
     await mesh.create("side:v2")
 
 
+def all_anew(c: Cluster) -> bool:
+    """Tell whether every pod has the new set; one that was made while there was none is made anew by its user."""
+    mesh = UserSidecars(c)
+    for pod in pods_of(c):
+        if c.injector.healed and not reading.listed(pod) and not reading.terminating(pod):
+            make_anew(c, pod)
+    return mended(c) and mesh.runs("side:v2") == 4 and mesh.said(4, 4)
+
+
 async def immutable(c: Cluster) -> None:
     """More than an image changes: running pods are marked and left alone, and the user makes them anew (C7)."""
     mesh, _ = await begun(c)
@@ -228,8 +238,23 @@ def renewed(c: Cluster) -> bool:
         return False
     for pod in pods_of(c):
         if c.injector.healed and reading.condition(pod, reading.UPGRADABLE).get("status") == "False":
-            c.delete_pod(pod)
+            make_anew(c, pod)
     return mesh.runs("side:v2") == 4 and mesh.said(4, 4)
+
+
+async def left_as_it_is(c: Cluster) -> None:
+    """The same, and the user leaves the running pods as they are."""
+    mesh, _ = await begun(c)
+    await mesh.image("side:v2", env=[{"name": "MODE", "value": "new"}])
+
+
+def marked_or_new(c: Cluster) -> bool:
+    """Tell whether every pod has the new version, or says that it cannot get it."""
+    mesh = UserSidecars(c)
+    new = mesh.runs("side:v2")
+    status = mesh.status
+    told = [status.get(name) for name in ("matchedPods", "updatedPods", "readyPods")]
+    return mended(c) and new + _marked(c) == 4 and told == [4, new, 4]
 
 
 async def taken_back(c: Cluster) -> None:
@@ -259,7 +284,7 @@ def without_log(c: Cluster) -> bool:
     """Tell whether every pod has the one sidecar that is left."""
     for pod in pods_of(c):
         if c.injector.healed and "log" in reading.images(pod):
-            c.delete_pod(pod)
+            make_anew(c, pod)
     mesh = UserSidecars(c)
     return mended(c) and mesh.runs("side:v2") == 3 and mesh.said(3, 3) and mesh.asks("log:v1", "log") == 0
 

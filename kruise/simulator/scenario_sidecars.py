@@ -26,6 +26,8 @@ from kruise.simulator.scenario_world import NAMESPACE, Body, Cluster
 
 LONG: Final = 60.0
 """Seconds for which a script waits for what faults may keep from coming."""
+PAUSE: Final = 30.0
+"""Seconds between two tries of a user to make one pod anew."""
 PATIENCE: Final = 600.0
 """Seconds for which a user insists on a write that a webhook keeps out."""
 PATH: Final = "/apis/apps.kruise.io/v1beta1/sidecarsets"
@@ -228,13 +230,16 @@ class Deployment:
     async def run(self) -> None:
         """Keep the pods until cancelled."""
         self.cluster.server.storage.listeners.append(self._on_commit)
+        delay = 1.0
         try:
             while True:
                 self._news.clear()
                 if await self._keep():
+                    delay = 1.0
                     await self._news.wait()
                 else:
-                    await self.cluster.clock.sleep(1.0)
+                    await self.cluster.clock.sleep(delay)
+                    delay = min(2 * delay, 60.0)
                 await self.cluster.clock.sleep(0.01)
         finally:
             self.cluster.server.storage.listeners.remove(self._on_commit)
@@ -267,6 +272,8 @@ class Deployment:
         code, answer = await send(self.cluster, "POST", path, body, actor=self.name)
         if code >= 300:
             self.cluster.history.note(f"the pod {name} is kept out: {code} {answer.get('message', '')}")
+            if code == 422 and len(self.cluster.trouble) < 5:
+                self.cluster.trouble.append(f"C8: what injection makes of a good pod is none: {answer.get('message')}")
         return code < 300
 
     def pods(self) -> list[Body]:
@@ -292,9 +299,17 @@ def mended(c: Cluster, *names: str) -> bool:
         well = well and not said and not one.missed()
         for pod in c.server.list(PODS) if said and c.injector.healed else ():
             key = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            if key in said and name not in reading.listed(pod) and not reading.terminating(pod):
-                c.delete_pod(pod)
+            if key in said and name not in reading.listed(pod):
+                make_anew(c, pod)
     return well
+
+
+def make_anew(c: Cluster, pod: Body) -> None:
+    """Delete a pod, so that its controller makes another one; the same name not more often than people do."""
+    name, now = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}", c.clock.monotonic()
+    if not reading.terminating(pod) and now - c.remembered.get(name, -PAUSE) >= PAUSE:
+        c.remembered[name] = now
+        c.delete_pod(pod)
 
 
 def arrived(

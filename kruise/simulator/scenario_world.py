@@ -57,6 +57,7 @@ JOBS: Final = str(BROADCASTJOBS)
 MANAGER: Final = "kruise-manager"
 NAMESPACE: Final = "default"
 LATENCY: Final = 0.002
+_LOOK_EVERY: Final = 0.2
 _AGAIN: Final = (0.0, 0.3, 1.0, 5.0, 20.0)
 """Seconds from the end of a process to the start of the next one."""
 _PROCESS: Final[ContextVar[str]] = ContextVar("process", default="")
@@ -208,6 +209,8 @@ class Cluster:
         self.server.log.clear()
         self.history = History(self.server, start=clock.now())
         self.replicas: list[Replica] = []
+        self.remembered: dict[str, float] = {}
+        """When users did something last, so that they do not do it again at once."""
         self.trouble: list[str] = []
         """What went wrong that no invariant names: a process that ended by itself."""
         self.injector = Injector(plan, tape, clock, self)
@@ -481,9 +484,23 @@ class Cluster:
         return [p for p in found if phase is None or (p.get("status") or {}).get("phase") == phase]
 
     async def patient(self, condition: Callable[[], object], seconds: float) -> bool:
-        """Wait for *condition*, not longer than *seconds*; tell whether it came true. Faults may keep it from that."""
+        """Wait for *condition*, not longer than *seconds*; tell whether it came true. Faults may keep it from that.
+
+        It is looked at when something was committed, and five times a second whatever happens.
+        """
+        storage = self.server.storage
+        seen, looked = -1, 0.0
+
+        def look() -> bool:
+            nonlocal seen, looked
+            now = self.clock.monotonic()
+            if storage.rv == seen and now - looked < _LOOK_EVERY:
+                return False
+            seen, looked = storage.rv, now
+            return bool(condition())
+
         try:
-            await eventually(condition, self.clock, seconds, every=0.02)
+            await eventually(look, self.clock, seconds, every=0.02)
         except AssertionError:
             return False
         return True

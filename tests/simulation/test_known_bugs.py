@@ -1,4 +1,6 @@
-"""The known bugs of StatefulSets elsewhere (reliability 5), each as a scenario here or as a test that bears its id.
+"""The known bugs of StatefulSets and SidecarSets elsewhere (reliability 5).
+
+Each is a scenario here, or a test that bears its id.
 
 A scenario is a workload with the plan that once made the bug show; all invariants look on.
 """
@@ -13,7 +15,7 @@ import pytest
 
 from hack.simulate import production, quiet_logs
 from kruise.runtime.testing.tape import Tape
-from kruise.simulator.faults import OnPod, OnWrite, Plan, PodFault, View
+from kruise.simulator.faults import OnAdmission, OnPod, OnWrite, Plan, PodFault, View
 from kruise.simulator.scenario import judge
 from kruise.simulator.scenario_catalogue import WORKLOADS
 
@@ -42,6 +44,26 @@ SCENARIOS: Final[dict[str, tuple[tuple[str, Plan], ...]]] = {
     "x12": (("set-policy-changes", Plan()),),
     "x15": (("set-in-place", Plan(shuffled=True, jitter=True)),),
     "x16": (("set-recreate", _lagging(writes={10: OnWrite.LATE}, late=4.0)),),
+    "x26": (
+        ("sidecar-pods-come-and-go", _lagging()),
+        ("sidecar-pods-come-and-go", Plan(writes={8: OnWrite.RESET_AFTER, 10: OnWrite.TIMEOUT_APPLIED})),
+    ),
+    "x27": (
+        ("sidecar-hot-overlapping", _lagging()),
+        ("sidecar-hot-overlapping", Plan(writes=dict.fromkeys(range(8, 30, 3), OnWrite.TOUCH))),
+    ),
+    "x28": (("sidecar-cold", Plan(crashes=(3.0, 8.0))),),
+    "x29": (("sidecar-removed-container", Plan()), ("sidecar-broken-notes", Plan())),
+    "x30": (("sidecar-conflict", Plan()), ("sidecar-conflict", _lagging(replicas=2))),
+    "x31": (("sidecar-everything", Plan()),),
+    "x32": (("sidecar-pods-come-and-go", Plan(writes={9: OnWrite.CRASH_COMMITTED, 12: OnWrite.CRASH_ANSWERED})),),
+    "x33": (
+        ("sidecar-outage-ignored", Plan()),
+        ("sidecar-outage-waited", Plan()),
+        ("sidecar-exempt", Plan(admissions=dict.fromkeys(range(2, 12), OnAdmission.REFUSED))),
+    ),
+    "x34": (("sidecar-rotation", Plan(crashes=(400.0,), replicas=2)),),
+    "x35": (("sidecar-everything", Plan(admissions={4: OnAdmission.TRUNCATED, 5: OnAdmission.RESET})),),
     "x36": (
         (
             "set-specified-delete",
@@ -56,7 +78,7 @@ SCENARIOS: Final[dict[str, tuple[tuple[str, Plan], ...]]] = {
     "x42": (("set-deleted", Plan(writes={2: OnWrite.CRASH_COMMITTED})), ("set-retention", Plan())),
     "x46": (("set-recreate", _lagging(replicas=2)),),
 }
-LISTED: Final = (*(f"x{n}" for n in range(1, 17)), *(f"x{n}" for n in range(36, 43)), "x46")
+LISTED: Final = (*(f"x{n}" for n in (*range(1, 17), *range(26, 43), 46)),)
 
 
 @pytest.mark.parametrize(

@@ -144,18 +144,21 @@ class Writes:
     # C6.
 
     def _check_serving(self, commit: Observed, old: Body, new: Body) -> None:
-        """The only twin that is on a real image is not emptied."""
+        """The only twin that is on a real image is left alone, and of two the one that works stays."""
         have, get = reading.images(old), reading.images(new)
         for name in reading.listed(old):
             facts = self._facts.sets.get(name)
             for one in reading.sidecars(facts.owner) if facts is not None else ():
-                if not one.hot or not one.empty or not set(one.names) <= have.keys():
+                if facts is None or not one.hot or not one.empty or not set(one.names) <= have.keys():
                     continue
                 real = [twin for twin in one.names if have[twin] not in ("", one.empty)]
-                if real and all(get.get(twin) in ("", one.empty) for twin in one.names):
+                left = [twin for twin in real if get.get(twin) not in ("", one.empty, None)]
+                if real and not left and all(get.get(twin) in ("", one.empty) for twin in one.names):
                     self._report("C6", commit, f"both twins of {one.name} are emptied")
                 elif len(real) == 1 and get.get(real[0]) != have[real[0]]:
                     self._report("C6", commit, f"the only serving twin {real[0]} is changed")
+                elif len(real) == 2 and len(left) == 1 and not _works(facts.owner, old, left[0]):
+                    self._report("C6", commit, f"a twin of {one.name} is emptied, and {left[0]} does not work yet")
 
     def _check_version(self, commit: Observed, found: SetFacts, old: Body, new: Body) -> None:
         name, value = found.name, reading.entry(new, found.name)
@@ -190,3 +193,8 @@ def _notes(pod: Body) -> dict[str, Any]:
 
 def _conditions(pod: Body) -> dict[str, Body]:
     return {str(one["type"]): one for one in (pod.get("status") or {}).get("conditions") or ()}
+
+
+def _works(owner: Body, pod: Body, name: str) -> bool:
+    """Tell whether a container runs what its spec says, and is ready."""
+    return reading.statuses(pod).get(name, {}).get("ready") is True and reading.consistent(owner, pod, (name,))

@@ -485,6 +485,17 @@ def test_c6_rejects_that_the_serving_twin_is_touched():
     assert "both twins of side are emptied" in history.texts()
 
 
+def test_c6_rejects_that_a_twin_is_emptied_before_the_other_one_works_and_accepts_it_afterwards():
+    for ready, found in ((False, ["C6"]), (True, [])):
+        history = History(hot=True)
+        history.upgrade(0)
+        history.kubelet(0, ready=ready)
+        pod = history.pod(0)
+        pod["spec"]["containers"][1]["image"] = EMPTY
+        history.write(pod)
+        assert history.found() == found
+
+
 def test_c6_at_creation_and_at_rest():
     history = History(updating=False)
     pod = a_pod(7)
