@@ -28,6 +28,15 @@ UNSEEN: dict[rbac.Right, str] = {
         "tests/unit and tests/simulation do it"
     ),
     ("apps", "controllerrevisions", "get"): "a revision is read live only when its name is taken (spec 2.7)",
+    ("apps.kruise.io", "sidecarsets", "get"): "a set is read live only as a job above; tests/simulation does it",
+    **{
+        (
+            group,
+            plural,
+            "list",
+        ): "the first list comes as a watch; LIST is for servers that cannot, and tests/unit has one"
+        for group, plural in (("", "configmaps"), ("", "namespaces"), ("apps.kruise.io", "sidecarsets"))
+    },
     ("", "persistentvolumeclaims", "get"): "a claim is read live only when its name is taken and the cache lacks it",
 }
 """Rights that this session need not use, and why."""

@@ -68,12 +68,18 @@ def installed(world: World, *, fail: bool = False) -> Iterator[None]:
             if _definition(world, name).get("conversion") != conversion:
                 change = [{"op": "replace", "path": "/spec/conversion", "value": conversion or {"strategy": "None"}}]
                 world.call("PATCH", path, change, content_type=JSON)
+        # A definition that changed is not served for a moment.
+        for plural in PLURALS:
+            until(lambda path=plural: world.cluster.api.ask("GET", path)[0] == 200, 30.0, f"{plural} is served")  # type: ignore[misc]
         # The API server forgets a configuration a moment after it is gone.
         probe = sidecars.pod("are-the-webhooks-gone")
         until(lambda: world.cluster.api.ask("POST", DRY_PODS, probe)[0] == 201, 30.0, "pods can be created again")
 
 
 DRY_PODS: Final = "/api/v1/namespaces/default/pods?dryRun=All"
+PLURALS: Final = tuple(
+    f"/apis/apps.kruise.io/v1beta1/{plural}?limit=1" for plural in ("sidecarsets", "statefulsets", "broadcastjobs")
+)
 
 
 def _place(world: World) -> int:
