@@ -24,14 +24,14 @@ from typing import Any, Final
 
 from kruise.apis.core import ControllerRevision, Pod
 from kruise.apis.selectors import SelectorError
-from kruise.apis.sidecarset import REVISION_SET_LABEL, SIDECARSETS, SidecarSet
+from kruise.apis.sidecarset import REVISION_SET_LABEL, SidecarSet
 from kruise.controllers.sidecarset.frame import matcher_of
 from kruise.controllers.sidecarset.index import SetIndex
 from kruise.controllers.sidecarset.match import canary_base
 from kruise.runtime.cache.index import OWNER, Index
 from kruise.runtime.cache.store import Change, Store
 from kruise.runtime.clock import Clock
-from kruise.runtime.objects import EMPTY_MAP, Key, Object, PartialObject, Unreadable, controller_of, group_of
+from kruise.runtime.objects import Key, Object, PartialObject, Unreadable, controller_of
 
 __all__ = ["ORPHAN_REVISIONS", "Notes", "Observer", "Stores"]
 
@@ -39,9 +39,13 @@ WALK_STEP: Final = 2048
 """How many pods are looked at before others get their turn."""
 
 
+def _orphan_of(revision: Object) -> str:
+    """Return the name of the set that a revision without a controller names."""
+    return revision.metadata.labels.get(REVISION_SET_LABEL, "") if controller_of(revision.metadata) is None else ""
+
+
 def _orphan_revisions(revision: ControllerRevision) -> Iterator[str]:
-    name = revision.metadata.labels.get(REVISION_SET_LABEL)
-    if name and controller_of(revision.metadata) is None:
+    if name := _orphan_of(revision):
         yield name
 
 
@@ -69,7 +73,6 @@ class Notes:
     namespaces: set[str] = field(default_factory=set)
     survey: set[Key] | None = None
     """What a walk for a self-check found; to be compared with the view once."""
-    revisions: bool = True
 
 
 class Observer:
@@ -88,7 +91,6 @@ class Observer:
         stores.sets.on_change(self._set_changed)
         stores.pods.on_change(self._pod_changed)
         stores.namespaces.on_change(self._namespace_changed)
-        stores.revisions.on_change(self._revision_changed)
 
     # What is kept.
 
@@ -161,14 +163,6 @@ class Observer:
         for notes in self._notes.values():
             notes.namespaces.add(known.metadata.name)
 
-    def _revision_changed(
-        self, old: ControllerRevision | Unreadable | None, new: ControllerRevision | Unreadable | None
-    ) -> None:
-        for revision in (old, new):
-            notes = self._notes.get(_set_of(revision)) if revision is not None else None
-            if notes is not None:
-                notes.revisions = True
-
     # Which sets a change concerns.
 
     def wanting(self, old: Pod | Unreadable | None, new: Pod | Unreadable | None) -> frozenset[str]:
@@ -186,9 +180,9 @@ class Observer:
 
     @staticmethod
     def sets_of_revision(change: Change[Any]) -> Iterable[Key]:
-        """Name the set that may want a revision without a controller."""
+        """Name the set that may want a revision without a controller; those that have one know it."""
         for revision in (change.old, change.new):
-            if revision is not None and controller_of(revision.metadata) is None and (name := _set_of(revision)):
+            if revision is not None and (name := _orphan_of(revision)):
                 yield Key("", name)
 
     @staticmethod
@@ -259,12 +253,3 @@ class Observer:
 def _same_selectors(one: SidecarSet, other: SidecarSet) -> bool:
     a, b = one.spec, other.spec
     return a.selector == b.selector and a.namespace_selector == b.namespace_selector
-
-
-def _set_of(revision: Object) -> str:
-    """Return the name of the set whose revision it is, or may be."""
-    ref = controller_of(revision.metadata)
-    if ref is None:
-        return (revision.metadata.labels or EMPTY_MAP).get(REVISION_SET_LABEL, "")
-    ours = ref.kind == SIDECARSETS.kind and group_of(ref.api_version) == SIDECARSETS.group
-    return ref.name if ours else ""

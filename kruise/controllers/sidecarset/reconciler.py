@@ -176,11 +176,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         """Return the revisions of the set, written as far as they were not."""
         if read is not None:
             return await self._history.choose(one, read.revisions, None)
-        notes = self.observer.notes(one)
-        last = kept.choice
-        # Taken back when it is not settled: the next pass looks again.
-        notes.revisions, kept.choice = False, None
-        kept.choice = await self._history.choose(one, self.observer.revisions(one), last)
+        kept.choice = await self._history.choose(one, self.observer.revisions(one), kept.choice)
         return kept.choice
 
     async def _pass(self, one: SidecarSet, kept: _Kept, view: View, choice: Choice | None) -> Result:
