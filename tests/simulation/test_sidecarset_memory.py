@@ -171,6 +171,7 @@ def test_c7_a_change_beside_images_is_one_condition_for_each_pod_and_one_event()
     async def scenario(world: SidecarWorld) -> None:
         await world.started()
         world.create_set()
+        await world.sleep(1)  # a pod names the revision that the status names
         world.create_pods(3)
         await world.settled(3)
         mark = world.mark()
@@ -181,7 +182,12 @@ def test_c7_a_change_beside_images_is_one_condition_for_each_pod_and_one_event()
         assert counts.pop(SET_STATUS) <= 4
         assert counts == {CREATE_REVISION: 1, PATCH_STATUS: 3}
         assert world.numbers() == (3, 0, 3, 0)
-        assert world.scs_condition("Progressing")["reason"] == "ImmutableFieldChanged"
+        condition = world.scs_condition("Progressing")
+        assert condition["reason"] == "ImmutableFieldChanged"
+        assert condition["message"] == (
+            "3 pods are to be created anew: only images change in place; "
+            "pod default/shop-0: changed beside images: containers[mesh-proxy].env"
+        )
         (event,) = world.events("NotUpgradablePods")
         assert "3 not upgradable pod(s)" in event["note"]
         # As pods are created anew the number falls; the state has been told already.

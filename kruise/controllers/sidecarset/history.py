@@ -14,18 +14,42 @@ What this does not do: it swallows no error; a pass does not go on without its r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kruise.apis.core import ControllerRevision
+from kruise.apis.revisiondata import RevisionDataError
 from kruise.apis.sidecarset import SIDECARSETS, SidecarSet
 from kruise.controllers.common.owner import Owner
 from kruise.controllers.common.revisionhistory import RevisionWriter
 from kruise.controllers.common.revisions import Chosen
-from kruise.controllers.sidecarset.revisions import FORM, choose_revision, revisions_of, surplus
+from kruise.controllers.sidecarset.revisions import FORM, choose_revision, content_of_revision, revisions_of, surplus
 from kruise.runtime.client.client import Client
 
-__all__ = ["Choice", "History"]
+__all__ = ["Choice", "Contents", "History"]
+
+
+class Contents(Mapping[str, dict[str, Any]]):
+    """By name of a revision, the lists of its version; each is read when somebody asks, once."""
+
+    def __init__(self, chosen: Chosen) -> None:
+        self._data = {revision.name: revision.data for revision in chosen.listed}
+        self._read: dict[str, dict[str, Any]] = {}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        if name not in self._read:
+            try:
+                self._read[name] = content_of_revision(self._data[name])
+            except RevisionDataError as error:
+                raise KeyError(name) from error
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +58,7 @@ class Choice:
 
     key: tuple[object, ...]
     chosen: Chosen
+    contents: Contents
 
     @property
     def name(self) -> str:
@@ -59,7 +84,8 @@ class History:
         if last is not None and last.key == key:
             return last
         chosen = choose_revision(one, listed, self._namespace)
-        return Choice(key, await self._writer.write(Owner(self._client, SIDECARSETS, one), chosen))
+        chosen = await self._writer.write(Owner(self._client, SIDECARSETS, one), chosen)
+        return Choice(key, chosen, Contents(chosen))
 
     async def truncate(self, one: SidecarSet, choice: Choice, in_use: Iterable[str]) -> Sequence[Exception]:
         """Delete what is beyond the limit of the set; return what failed."""

@@ -189,9 +189,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         errors = [failure.error for failure in done.failures]
         if choice is not None and not one.terminating:
             errors += await self._history.truncate(one, choice, view.revisions_in_use())
-        failures = {uid: hold.error for uid, hold in kept.holds}
-        count = choice.chosen.collision_count if choice is not None else one.status.collision_count or 0
-        settled = settle(view, planned, collision_count=count, facts=Facts(failures=failures))
+        settled = self._settled(one, kept, planned, choice)
         raising = bool(errors) and not kept.raised
         waits = [kept.holds.next_due(self._clock.monotonic())]
         waits.append(await self._write_status(one, kept, settled, at_once=raising))
@@ -206,6 +204,15 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
             return self._invalid(one, planned.error, due)
         self._bad.pop(one.key, None)
         return Done() if due is None else After(due)
+
+    @staticmethod
+    def _settled(one: SidecarSet, kept: _Kept, planned: Plan, choice: Choice | None) -> Settled:
+        failures = {uid: hold.error for uid, hold in kept.holds}
+        if choice is None:
+            count, facts = one.status.collision_count or 0, Facts(failures=failures)
+        else:
+            count, facts = choice.chosen.collision_count, Facts(failures=failures, contents=choice.contents)
+        return settle(planned.view, planned, collision_count=count, facts=facts)
 
     def _hold(self, kept: _Kept, view: View, done: Applied) -> None:
         """Let what failed in this pass wait, and forget what is no longer to be done."""

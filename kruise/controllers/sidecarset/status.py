@@ -221,7 +221,9 @@ def _kept_back(view: View, facts: Facts, outdated: int, busy: int) -> tuple[Reas
         found = _first(view, (key for _, key in islice(view.waiting, _LOOK_AT)), facts)
         return (found.reason, f"{found.subject}: {found.evidence}") if found is not None else None
     if immutable:
-        return Reason.IMMUTABLE_FIELD_CHANGED, f"{_pods(immutable)} to be created anew: only images change in place"
+        text = f"{_pods(immutable)} to be created anew: only images change in place"
+        found = _first(view, view.listed(m.IMMUTABLE), facts)
+        return Reason.IMMUTABLE_FIELD_CHANGED, text if found is None else f"{text}; {found.subject}: {found.evidence}"
     if waiting:
         return Reason.PARTITION_HELD, f"{_pods(waiting)} held at an older version by the partition"
     return Reason.SELECTOR_MISMATCH, f"{_pods(unselected)} not matched by updateStrategy.selector"
