@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -152,3 +154,14 @@ def test_web9_a_replica_that_does_not_lead_answers_as_the_leader_does() -> None:
             await task
 
     webhooks(scenario)
+
+
+def test_who_serves_no_webhooks_loads_none() -> None:
+    code = (
+        "import sys, kruise.app, kruise.options as o, kruise.runtime.clock as c\n"
+        "class T: request = stream = close = None\n"
+        "kruise.app.build(T(), o.Options(disable_webhooks=True), clock=c.SystemClock(), rng=c.system_random())\n"
+        "print([name for name in sys.modules if name.startswith(('kruise.webhooks', 'cryptography'))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
