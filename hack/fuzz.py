@@ -11,7 +11,7 @@ the search is guided by coverage and starts from the corpus in ``--corpus``, whi
 Guarantees: what is wrong with an answer is what ``tests/property/webhook_fuzz.py`` says (C8). An input that breaks a
 rule is kept in a file, and the exit code is not 0.
 
-What this does not do: it fixes nothing; put what it finds into ``tests/property/admission_corpus``, or into a test.
+What this does not do: it fixes nothing; put the body of what it finds into ``tests/property/webhook_corpus``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import logging
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import orjson
 import pytest
@@ -21,6 +22,7 @@ from tests.property.test_admission_fuzz import mangled, values
 from tests.property.webhook_fuzz import CONVERT, SECRET, Fuzzed, beginnings, check, places, spoiled, wired
 
 BEGINNINGS = beginnings()
+CORPUS = Path(__file__).with_name("webhook_corpus")
 PATHS = sorted(BEGINNINGS)
 
 
@@ -147,6 +149,21 @@ def test_c8_ten_thousand_malformed_reviews_of_all_kinds_leave_nothing_behind(lin
         assert grown < 2_000_000, f"{grown} bytes"
 
     wired(use)
+
+
+def test_c8_the_stored_corpus_is_answered_as_its_names_say_by_the_wired_webhooks(lines: io.StringIO) -> None:
+    """``path--status-what``: bodies that a search guided by coverage has found, and those that once were a fault."""
+
+    def use(answer: Fuzzed) -> None:
+        for file in sorted(CORPUS.iterdir()):
+            path, _, what = file.name.partition("--")
+            body = file.read_bytes()
+            reply = answer(f"/{path}", body)
+            check(f"/{path}", body, reply)
+            assert str(reply.status) == what[:3], file.name
+
+    wired(use)
+    told(lines)
 
 
 @pytest.mark.parametrize("operation", ["", "PATCH", "create"])
