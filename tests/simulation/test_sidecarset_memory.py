@@ -548,3 +548,24 @@ def test_a_dry_run_changes_nothing() -> None:
         assert sum(world.counts().values()) < 12, "one plan for each observed change"
 
     simulate_sidecars(scenario, rest=None)
+
+
+def test_a_manager_of_one_namespace_keeps_its_revisions_in_its_own() -> None:
+    async def scenario(world: SidecarWorld) -> None:
+        process = world.start_manager(namespaces=("default",))
+        await world.until(lambda: process.manager.leading and process.controller.took_over is not None)
+        world.server.ensure_namespace("elsewhere")
+        world.create_set(revisionHistoryLimit=1)
+        await world.sleep(1)
+        world.create_pods(2)
+        world.create_pods(1, namespace="elsewhere")
+        await world.settled(2)
+        mark = world.mark()
+        world.set_image(V2)
+        counts = await costs(world, mark, 2)
+        assert counts.pop(DELETE_REVISION) == 1
+        assert counts == {CREATE_REVISION: 1, PATCH_POD: 2, PATCH_STATUS: 2}
+        assert len(world.revisions()) == 1, "it sees them there, and keeps the limit"
+        assert world.images("shop-0", "elsewhere")["mesh-proxy"] == V1, "nobody upgrades what it does not see"
+
+    simulate_sidecars(scenario, rest=None)  # the invariants count the pods of all namespaces
