@@ -401,7 +401,12 @@ class Operations(Reads):
             record = self.storage.get(info.table, key)
             if record is not None and chosen.matches(record.obj):
                 call.namespace, call.name = key
-                record = await self._may_go(call, info, record, options, named=False)
+                try:
+                    record = await self._may_go(call, info, record, options, named=False)
+                except Failure as failure:
+                    if failure.code == 404:
+                        continue  # it went while webhooks were asked
+                    raise
                 done.append(self._delete(call, info, record, options)[0])
         call.namespace, call.name, call.changed = namespace, "", bool(done)
         meta = {"resourceVersion": str(self.storage.rv)}

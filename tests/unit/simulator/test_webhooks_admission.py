@@ -7,6 +7,7 @@ import pytest
 
 from kruise.runtime.client.transport import Request
 from kruise.runtime.manager.http import Reply
+from kruise.runtime.objects import Key
 from kruise.runtime.testing import VirtualClock, run_virtual
 from kruise.simulator.apiserver import Failure, Fault
 from kruise.simulator.apiserver.server import MustWait
@@ -390,6 +391,26 @@ def test_tst2_an_object_that_is_deleted_meanwhile_is_gone():
             await hooks.clock.sleep(1.0)
             hooks.server.delete("configmaps", "a")
         assert slow.result().status == 404
+
+    run_virtual(main())
+
+
+def test_tst2_a_collection_is_deleted_although_one_of_it_goes_meanwhile():
+    async def main():
+        hooks, transport = await in_virtual_time()
+        for name in "abc":
+            hooks.server.create("configmaps", config(name))
+        rules = [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["DELETE"]}]
+        hooks.validating(hook("slow", "/slow", rules=rules))
+        hooks.says["/slow"] = allow
+        hooks.caller.faults = lambda _target, _body: Fault(delay=2.0)
+        async with asyncio.TaskGroup() as tasks:
+            deleted = tasks.create_task(transport.request(Request("DELETE", PATH, timeout=60.0)))
+            await hooks.clock.sleep(3.0)
+            hooks.server.storage.remove("configmaps", Key("default", "b"), actor="somebody")
+        assert deleted.result().status == 200
+        assert [item["metadata"]["name"] for item in json.loads(deleted.result().body)["items"]] == ["a", "c"]
+        assert hooks.server.list("configmaps") == []
 
     run_virtual(main())
 
