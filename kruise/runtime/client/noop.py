@@ -85,6 +85,8 @@ def would_change(
 
 def _empty(value: Any) -> bool:
     """Tell whether *value* is as good as absent: a map of nothing but such values is, too."""
+    if type(value) is str:
+        return False
     if isinstance(value, Mapping):
         return all(map(_empty, value.values()))
     return value is None or (isinstance(value, list | tuple) and not value)
@@ -129,15 +131,13 @@ def _list_changes(current: Any, patch: Sequence[Any], merge_key: str) -> bool:
 
 def _member(value: Any, key: str) -> Any:
     """Return the member *key* of a map or view; None when it is absent, ``_UNKNOWN`` when that cannot be told."""
-    if isinstance(value, Mapping):
-        return value.get(key)
     if isinstance(value, msgspec.Struct):
         attribute = wire_names(type(value)).get(key)
         if attribute is None:
             return _UNKNOWN
         found = getattr(value, attribute)
         return None if found is msgspec.UNSET else found
-    return _UNKNOWN
+    return value.get(key) if isinstance(value, Mapping) else _UNKNOWN
 
 
 @lru_cache(maxsize=512)
@@ -148,6 +148,8 @@ def wire_names(struct: type[msgspec.Struct]) -> dict[str, str]:
 
 def _agrees(current: Any, wanted: Any) -> bool:
     """Tell whether *current*, which may be a view, is semantically *wanted* as far as the view can tell."""
+    if type(current) is str and type(wanted) is str:
+        return current == wanted
     if current is _UNKNOWN:
         return False
     if isinstance(current, msgspec.Raw):
