@@ -205,7 +205,12 @@ class Driver:
 
     async def _delete(self, name: str) -> None:
         pod = self.pods.now[name]
-        await self._client.delete(PODS, pod, disrupts=True)
+        while True:
+            try:
+                await self._client.delete(PODS, pod, disrupts=True)
+                break
+            except Conflict:
+                pod = await self.newer(pod.metadata)
         await self.pods.until(name, lambda p: p is None)
 
     async def _recreate(self, name: str) -> None:
