@@ -9,7 +9,7 @@ import pytest
 from kruise.apis.core import PODS, REVISIONS
 from kruise.apis.sidecarset import SIDECARSETS
 from kruise.runtime.controller import After, Done
-from kruise.runtime.errors import Conflict, Forbidden, UnknownOutcome
+from kruise.runtime.errors import Conflict, Fenced, Forbidden, UnknownOutcome
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.intercept import Interceptor, Proceed
 from tests.simulation.sidecar_objects import OWN, SETS, V2
@@ -260,6 +260,24 @@ def test_rule4_the_condition_goes_to_the_version_that_the_upgrade_made() -> None
     bench(scenario)
 
 
+def test_a_write_beyond_the_term_ends_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.begun(3, strategy={"maxUnavailable": 3})
+        b.set_image(V2)
+        mark = b.mark()
+
+        async def fenced(*_: Any, **__: Any) -> None:
+            raise Fenced("the term is over")
+
+        monkeypatch.setattr(b.client, "patch", fenced)
+        with pytest.raises(ExceptionGroup) as raised:
+            await b.once()
+        assert raised.group_contains(Fenced)
+        assert STATUS not in b.counts(mark), "no status is written after that"
+
+    bench(scenario)
+
+
 def test_what_fails_at_the_end_of_a_hot_upgrade_is_told_on_the_pod() -> None:
     async def scenario(b: Bench) -> None:
         await b.begun(1, hot=True)
@@ -386,6 +404,27 @@ def test_c6_an_upgraded_pod_names_the_revision_that_it_has() -> None:
         await b.once()
         latest = b.status()["latestRevision"]
         assert f'"controllerRevision":"{latest}"' in b.pod(0)["metadata"]["annotations"]["kruise.io/sidecarset-hash"]
+
+    bench(scenario)
+
+
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_c7_the_status_names_the_fields_that_only_new_pods_get(spoiled: bool) -> None:
+    async def scenario(b: Bench) -> None:
+        await b.begun(1)
+        if spoiled:
+            (made,) = b.server.list(REVISIONS, OWN)
+            name = made["metadata"]["name"]
+            b.server.delete(REVISIONS, name, OWN, actor="user")
+            meta = {key: made["metadata"][key] for key in ("name", "namespace", "labels", "ownerReferences")}
+            b.server.create(REVISIONS, {"metadata": meta, "data": {"of": "nothing"}, "revision": 1}, actor="user")
+        b.edit(lambda body: body["spec"]["containers"][0].update(args=["-v"]))
+        for _ in range(3):
+            await b.clock.sleep(1)
+            await b.once()
+        message = b.condition("Progressing")["message"]
+        fields = "unknown, the revision" if spoiled else "containers[mesh-proxy].args"
+        assert f"pod default/shop-0: changed beside images: {fields}" in message
 
     bench(scenario)
 
