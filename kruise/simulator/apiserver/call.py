@@ -96,6 +96,8 @@ class Call:
     """What unknown fields of the body lead to: Strict, Warn or Ignore."""
     warnings: list[str] = field(default_factory=list)
     """What the client is warned of."""
+    pruned: bool = False
+    """Whether its object was pruned before webhooks saw it; what they add is pruned when it is stored."""
     user: str = ""
     """Who asks, where the front knows it; ``""`` is the actor."""
     audit: dict[str, str] = field(default_factory=dict)

@@ -52,11 +52,12 @@ def definition_type(crd: Body) -> ResourceType:
         schema = schemas[call.version]
         info = call.info
         assert info is not None, "the router has found the resource"
-        try:
-            unknown = schema.prune(obj)
-        except EmbeddedProblem as problem:
-            raise cannot_read(obj, info, call, str(problem)) from None
-        tell([f'unknown field "{path}"' for path in unknown], obj, info, call)
+        if not call.pruned:
+            try:
+                unknown = schema.prune(obj)
+            except EmbeddedProblem as problem:
+                raise cannot_read(obj, info, call, str(problem)) from None
+            tell([f'unknown field "{path}"' for path in unknown], obj, info, call)
         schema.default(obj)
         if call.subresource == "status":
             causes = schema.check_status(obj) + _accessed(obj, scaled[call.version], "statusReplicasPath")
@@ -84,6 +85,7 @@ def definition_type(crd: Body) -> ResourceType:
             "selector": scale.get("labelSelectorPath", "").lstrip("."),
         },
         prepare=prepare,
+        prune=schemas[stored["name"]].prune,
         defaults=lambda obj, version: schemas[version].default(obj),
         definition=spec,
     )

@@ -125,6 +125,8 @@ class Operations(Reads):
             raise invalid(info.kind, info.group, call.name, *causes)
         await self.gate.validate(call, info, "CREATE", obj, None)
         obj = await info.stored(obj)
+        if call.pruned and info.prune is not None:
+            info.prune(obj)
         self._check_quota(call, info, obj)
         if self.storage.get(info.table, call.key) is not None:
             raise already_exists(info.plural, info.group, call.name)
@@ -264,6 +266,8 @@ class Operations(Reads):
                 raise not_found(info.plural, info.group, call.name)
             old = now
             call.before = str(old.rv)
+        if call.pruned and info.prune is not None:
+            info.prune(new)
         if new["metadata"].get("deletionTimestamp") and deletion.done(new, info):
             self._remove(call, info, old, last=new)
             return Record(new, old.rv)  # the answer shows the last state, under the version before the deletion

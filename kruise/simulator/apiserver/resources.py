@@ -62,6 +62,8 @@ class ResourceType:
     prepare: Callable[[Body, Call, Body | None], list[Cause]] | None = field(default=None, compare=False)
     """Prunes and defaults an object of a custom kind, in place, in the version of the call, and returns what is wrong
     with it; the third argument is the stored object that it replaces."""
+    prune: Callable[[Body], object] | None = field(default=None, compare=False)
+    """Removes what the stored version of a custom kind does not know, in place."""
     converter: Converter | None = field(default=None, compare=False)
     """The webhook that converts between the versions, where there is one."""
     defaults: Callable[[Body, str], None] | None = field(default=None, compare=False)

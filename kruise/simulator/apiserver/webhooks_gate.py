@@ -121,8 +121,9 @@ class Gate:
         if info.prepare is None:
             return self._defaulted(obj, info) if operation == "CREATE" and not call.subresource else obj
         seen = copy.deepcopy(obj)
+        call.pruned = False
         info.prepare(seen, call, None)
-        call.validation = "Ignore"  # whoever asks has been told what is unknown
+        call.pruned = True  # whoever asks has been told what is unknown
         return seen
 
     def _defaulted(self, obj: Body, info: ResourceType) -> Body:

@@ -19,34 +19,9 @@ class Difference:
     """What the embedded server answers instead."""
 
 
-_WIDGET: Final = {"color": "red", "nested": {"depth": 3, "note": "none"}, "replicas": 1, "size": 3}
-
 ACCEPTED: Final[dict[str, Difference]] = {
     "server_side_apply": Difference(
         "field ownership comes later; until then the refusal says which kinds of patch there are", 415
-    ),
-    "webhook_adds_a_field_that_is_unknown": Difference(
-        "a field that a webhook adds and the schema does not know is pruned before the validating webhooks see it, not "
-        "only before it is stored",
-        [
-            {
-                "code": 201,
-                "body": {
-                    "apiVersion": "probes.example.com/v1",
-                    "kind": "Widget",
-                    "metadata": {
-                        "creationTimestamp": "<time>",
-                        "generation": 1,
-                        "name": "a",
-                        "namespace": "<ns>",
-                        "resourceVersion": "<rv1>",
-                        "uid": "<uid1>",
-                    },
-                    "spec": _WIDGET,
-                },
-            },
-            [_WIDGET],
-        ],
     ),
 }
 
