@@ -27,6 +27,10 @@ class Waiter(Protocol):
         """Called after the visible version of a resource has moved."""
         ...
 
+    def close(self) -> None:
+        """Called when the resource is served anew."""
+        ...
+
 
 class Frontend:
     """A view of the store at a version of its own."""
@@ -65,6 +69,11 @@ class Frontend:
     def discard(self, resource: str, watcher: Waiter) -> None:
         """Forget *watcher*."""
         self._watchers.get(resource, {}).pop(watcher, None)
+
+    def close_watches(self, resource: str) -> None:
+        """End every watch of *resource*."""
+        for watcher in list(self._watchers.get(resource, ())):
+            watcher.close()
 
     def watching(self) -> int:
         """Return the number of open watches."""

@@ -188,7 +188,11 @@ class ApiServer:
         if old is not None:
             self._forget(definition_type(old.obj), gone=new is None)
         if new is not None and not new.obj["metadata"].get("deletionTimestamp"):
-            self.registry.add(self._converting(definition_type(new.obj)))
+            info = self._converting(definition_type(new.obj))
+            self.registry.add(info)
+            if old is not None and old.obj["spec"].get("conversion") != new.obj["spec"].get("conversion"):
+                for front in self.frontends.values():
+                    front.close_watches(info.table)  # whoever watches asks again, and the other webhook converts
             status = established(new.obj, self.clock.now())
             if status != new.obj.get("status"):
                 key = Key("", new.obj["metadata"]["name"])

@@ -210,6 +210,24 @@ def test_tst1_a_watch_whose_conversion_fails_ends_with_an_error():
     run_virtual(main())
 
 
+def test_tst1_another_conversion_ends_the_watches():
+    async def main():
+        gizmos = Gizmos(VirtualClock(asyncio.get_running_loop()))
+        gizmos.make("v1", "a", size=1)
+        transport = gizmos.server.transport("client")
+        stream = await transport.stream(Request("GET", PATH.format("v2") + "?watch=1", timeout=60.0))
+        async with stream:
+            assert json.loads(await stream.read_line())["object"]["spec"] == {"length": 1}
+            change = {"spec": {"conversion": {"strategy": "None", "webhook": None}}}
+            gizmos.server.patch(DEFINITIONS, "gizmos.test.example.com", change)
+            assert await stream.read_line() == b""
+        stream = await transport.stream(Request("GET", PATH.format("v2") + "?watch=1", timeout=60.0))
+        async with stream:
+            assert json.loads(await stream.read_line())["object"]["spec"] == {"size": 1}
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize(
     ("conversion", "why"),
     [
