@@ -28,6 +28,7 @@ from aiohttp import web
 
 from kruise.runtime.errors import ConfigError
 from kruise.runtime.log import get_logger
+from kruise.runtime.manager.connections import Connections
 
 log = get_logger("http")
 
@@ -179,7 +180,7 @@ class HttpServer:
         """
         sock = self._bind()
         limits = self._limits
-        server = web.Server(
+        server = Connections(
             self._serve,
             access_log=None,
             logger=_SILENT,
@@ -201,6 +202,7 @@ class HttpServer:
             self._listening.clear()
             self.bound = None
             await runner.cleanup()
+            await server.part()
             sock.close()
 
     def _bind(self) -> socket.socket:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
+from kruise.runtime.clock import SystemClock
 from kruise.runtime.errors import ConfigError
+from kruise.runtime.manager.certs import ServingCertificate
 from kruise.runtime.manager.http import Address, Call, HttpServer, Limits, Reply, parse_address
+from kruise.runtime.manager.process import loop_factory
+from kruise.runtime.metrics import Metrics
 
 
 @contextlib.asynccontextmanager
@@ -219,3 +225,35 @@ async def test_htp1_routes_are_unique_and_absolute() -> None:
         server.route("/a", echo)
     with pytest.raises(ConfigError, match="begin with /"):
         server.route("b", echo)
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["asyncio", "uvloop"])
+def test_htp1_web8_a_stop_leaves_no_socket_although_its_client_says_no_goodbye(fast: bool) -> None:
+    """Under TLS a close waits for the other side; a loop that ended before would leave its socket open."""
+    clock = SystemClock()
+    certificate = ServingCertificate.in_memory("test", ("127.0.0.1",), clock=clock, metrics=Metrics(process=False))
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+
+    async def main() -> ssl.SSLSocket:
+        server = HttpServer("test", Address("127.0.0.1", 0), flag="--test-addr", tls=certificate.context)
+        server.route("/a", echo)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(server.run())
+            await server.ready()
+            assert server.bound is not None
+            client = await asyncio.to_thread(_ask, trusting, server.bound.port)
+            task.cancel()
+        return client
+
+    with asyncio.Runner(loop_factory=loop_factory(fast=fast)) as runner:
+        client = runner.run(main())
+    client.close()
+
+
+def _ask(tls: ssl.SSLContext, port: int) -> ssl.SSLSocket:
+    """Send a request, read its answer, and keep the connection."""
+    client = tls.wrap_socket(socket.create_connection(("127.0.0.1", port)))
+    client.sendall(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    return client
