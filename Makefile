@@ -43,7 +43,7 @@ $(VENV)/.ready: requirements/dev.lock setup.cfg
 venv: $(VENV)/.ready ## Create the virtual environment with all development tools
 
 .PHONY: demo
-demo: venv ## Watch a job run and a set update in place, on a cluster in one process (flags: ARGS=--keep)
+demo: venv ## Watch a job, a set updated in place and a sidecar upgraded, on a cluster in one process (flags: ARGS=--keep)
 	@$(BIN)/kruise demo $(ARGS)
 
 .PHONY: lock

@@ -1,4 +1,4 @@
-"""``kruise demo``: a whole cluster in this process, on which you watch a BroadcastJob run and a StatefulSet update.
+"""``kruise demo``: a whole cluster in this process, on which a job runs, a set updates, a sidecar is upgraded.
 
 Purpose: the flags, the signals and the exit code. What happens is in ``demo_script``, on what in ``demo_stage``.
 
@@ -33,7 +33,7 @@ SLOWEST, FASTEST = 0.25, 8.0
 def add_parser(commands: Any) -> None:
     """Add the subcommand to *commands*."""
     parser = commands.add_parser(
-        "demo", help="watch a job run and a set update in place, on a cluster inside this process; needs nothing else"
+        "demo", help="watch a job, a set and a sidecar at work, on a cluster inside this process; needs nothing else"
     )
     parser.add_argument("--nodes", type=_nodes, default=5, help="nodes at the start; one more joins (default: 5)")
     parser.add_argument("--speed", type=_speed, default=1.0, help="2 is twice as fast (default: 1)")

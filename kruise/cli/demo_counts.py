@@ -17,13 +17,28 @@ from typing import Final
 
 from kruise.cli.demo_picture import JOBS, LEASE
 from kruise.cli.demo_pods import SETS
+from kruise.cli.demo_sidecar_pods import SIDECARS
 from kruise.runtime.client.rest import USER_AGENT
 from kruise.simulator.apiserver.call import Call
+from kruise.simulator.apiserver.crd import DEFINITIONS
+from kruise.simulator.apiserver.webhooks_config import MUTATING, VALIDATING
 
-__all__ = ["Figure", "Job", "Phase", "job_figures", "manager_figures", "render", "set_figures"]
+__all__ = [
+    "Figure",
+    "Job",
+    "Phase",
+    "Sidecars",
+    "job_figures",
+    "manager_figures",
+    "render",
+    "set_figures",
+    "sidecar_figures",
+]
 
 _EVENTS: Final = ("events", "events.events.k8s.io")
 _REVISIONS: Final = "controllerrevisions.apps"
+_TRUST: Final = ("secrets", MUTATING, VALIDATING, DEFINITIONS)
+"""What the manager writes its certificate and its authority to: once, not for any workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,21 @@ class Phase:
     """With ``repair``: how many of them were out of service before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sidecars:
+    """What the request log has of the act of the SidecarSet."""
+
+    first: int
+    """The first request of it in the log."""
+    upgrade: int
+    """The first one when every pod had its sidecar."""
+    last: int
+    """The first one after it."""
+    pods: int
+    lasted: float
+    """Seconds."""
+
+
 def job_figures(calls: Iterable[Call], job: Job) -> list[Figure]:
     """Return what the job took, of the requests until it ended."""
     good = _own(calls)
@@ -101,6 +131,28 @@ def set_figures(calls: Sequence[Call], phases: Sequence[Phase], *, lasted: float
     ]
 
 
+def sidecar_figures(calls: Sequence[Call], act: Sidecars) -> list[Figure]:
+    """Return what the SidecarSet took."""
+    group = "SidecarSet"
+    part = calls[act.first : act.last]
+    created = sum((c.verb, c.resource, c.subresource, c.code) == ("create", "pods", "", 201) for c in part)
+    before, after = _own(calls[act.first : act.upgrade]), _own(calls[act.upgrade : act.last])
+    own = [*before, *after]
+    injecting = sum(c.resource == "pods" for c in before)
+    upgrading = sum(c.resource == "pods" for c in after)
+    status = _count(own, "patch", SIDECARS, "status")
+    revisions = _count(own, "create", _REVISIONS)
+    most = 4 + 2 * (math.ceil(act.lasted) + 1)
+    return [
+        _exact(group, "pods created, by others", created, act.pods),
+        _exact(group, "writes to inject them", injecting, 0, "the webhook's answer is enough"),
+        _exact(group, "writes to upgraded pods", upgrading, 2 * act.pods, "2 a pod: image, condition the first time"),
+        _exact(group, "revisions created", revisions, 2, "one for each sidecar"),
+        _at_most(group, "status patches", status, most, "2 for each part, and 2 a second while counts move"),
+        _exact(group, "other writes to objects", len(own) - injecting - upgrading - status - revisions, 0),
+    ]
+
+
 def _pod_writes(phase: Phase, seen: int) -> tuple[str, int, int, str]:
     if phase.what == "create":
         return "writes to new pods", seen, 2 * phase.pods, "2 a pod: create, gate True"
@@ -125,6 +177,8 @@ def manager_figures(calls: Iterable[Call], *, pods: int, alive: float, reconcile
     good = sum(c.resource == "pods" and c.code < 300 for c in writes)
     leases = sum(c.resource == LEASE for c in writes)
     events = sum(c.resource in _EVENTS for c in writes)
+    trust = sum(c.resource in _TRUST for c in writes)
+    most_trust = 1 + 2 * 5  # the Secret; two configurations and three definitions, each at most twice
     budget = 2.0 + 0.01 * pods
     group = "the manager"
     return [
@@ -132,6 +186,7 @@ def manager_figures(calls: Iterable[Call], *, pods: int, alive: float, reconcile
         _most(group, "refused: a node wrote first", others, good, "decided again on what it wrote"),
         _exact(group, "other refused writes", sum(c.code >= 300 and c.code != 409 for c in writes), 0),
         _exact(group, "writes that changed nothing", sum(c.changed is False for c in writes), 0),
+        _at_most(group, "writes of certificates", trust, most_trust, "a Secret, and whom it concerns"),
         _at_most(group, "lease writes", leases, 4 + math.ceil(alive / 2), "one in 2 s"),
         Figure("events", str(events), "at least 1", events >= 1, group),
         Figure("reconciles, says /metrics", f"{reconciles:.0f}", "at least 1", reconciles >= 1, group),
@@ -140,7 +195,7 @@ def manager_figures(calls: Iterable[Call], *, pods: int, alive: float, reconcile
 
 
 def _own(calls: Iterable[Call]) -> list[Call]:
-    """Return the manager's writes that succeeded, without events and leases."""
+    """Return the manager's writes that succeeded, without events, leases and certificates."""
     return [
         c
         for c in calls
@@ -148,7 +203,7 @@ def _own(calls: Iterable[Call]) -> list[Call]:
         and c.writes
         and not c.dry_run
         and c.code < 300
-        and c.resource not in (*_EVENTS, LEASE)
+        and c.resource not in (*_EVENTS, *_TRUST, LEASE)
     ]
 
 

@@ -25,7 +25,7 @@ Body = dict[str, Any]
 
 JOB: Final = "sweep"
 EXIT_CODE: Final = 3
-RUN_SECONDS: Final = 4.0
+RUN_SECONDS: Final = 3.5
 MANY: Final = 16
 """With more nodes than this, pods are told of in tenths and not one by one."""
 
@@ -87,7 +87,8 @@ class JobAct:
         fast = {"metadata": {"annotations": {f"{DOMAIN}/run-seconds": f"{seconds / 2:g}"}}}
         teller.server.patch("nodes", "node-0", fast, actor=ACTOR)
         began = teller.clock.monotonic()
-        teller.server.create(JOBS, job_body(JOB, parallelism=self.parallelism, run_seconds=seconds), actor=ACTOR)
+        body = job_body(JOB, parallelism=self.parallelism, run_seconds=seconds)
+        await teller.does(lambda: teller.server.create(JOBS, body, actor=ACTOR))
         teller.say(f"{JOB} is created: parallelism {self.parallelism}, failurePolicy Continue")
         await teller.until(lambda: self.picture.ended() >= 2, "two pods that end", 2 * seconds)
         return began

@@ -1,7 +1,7 @@
 """What happens in the demo, act by act, and whether it really did.
 
 Purpose: nodes appear and a manager leads; a BroadcastJob runs (``demo_job``); an Advanced StatefulSet is updated in
-place (``demo_set``); the numbers are right.
+place (``demo_set``); a sidecar joins pods and is upgraded in them (``demo_sidecar``); the numbers are right.
 
 Guarantees: NotSeen is raised when something announced does not come; a number that is wrong makes the run end with
 False.
@@ -25,8 +25,11 @@ from kruise.cli import demo_counts
 from kruise.cli.demo_job import EXIT_CODE, JOB, MANY, RUN_SECONDS, JobAct, job_body
 from kruise.cli.demo_set import SET, SetAct, image
 from kruise.cli.demo_show import PATIENCE, NotSeen, Teller
+from kruise.cli.demo_sidecar import SIDECARSET, SidecarAct
 from kruise.cli.demo_stage import Stage
 from kruise.cli.demo_view import View
+from kruise.simulator.apiserver.storage import Commit
+from kruise.simulator.apiserver.webhooks_config import MUTATING, VALIDATING
 from kruise.simulator.behaviour import DOMAIN
 
 __all__ = ["Show"]
@@ -36,6 +39,31 @@ Body = dict[str, Any]
 _RECONCILES: Final = re.compile(
     r'^controller_runtime_reconcile_total\{controller="[\w-]+-controller",result="\w+"\} ([0-9.e+]+)$', re.MULTILINE
 )
+
+
+class Webhooks:
+    """Whether the API server knows where the manager answers, and by which certificate it is known."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, set[str]] = {}
+
+    async def hear(self, commit: Commit) -> None:
+        """Take in a commit."""
+        if commit.resource in (MUTATING, VALIDATING):
+            hooks = [hook["clientConfig"] for hook in commit.new.obj.get("webhooks") or ()]
+            self._known[commit.resource] = {hook.get("url", "") if hook.get("caBundle") else "" for hook in hooks}
+
+    @property
+    def reached(self) -> bool:
+        """Whether every webhook of both configurations can be called."""
+        return (
+            len(self._known) == 2 and all(self._known.values()) and not any("" in one for one in self._known.values())
+        )
+
+    @property
+    def where(self) -> str:
+        """Scheme, host and port of all of them."""
+        return ", ".join(sorted({url[: url.index("/", 8)] for one in self._known.values() for url in one}))
 
 
 class Show:
@@ -51,7 +79,9 @@ class Show:
         self._teller = Teller(stage, view, speed=speed, stop=stop)
         self._job = JobAct(self._teller, nodes=nodes)
         self._set = SetAct(self._teller, nodes=nodes)
-        self._teller.listeners += [self._job.hear, self._set.hear]
+        self._sidecar = SidecarAct(self._teller, nodes=nodes)
+        self._webhooks = Webhooks()
+        self._teller.listeners += [self._webhooks.hear, self._job.hear, self._set.hear, self._sidecar.hear]
 
     async def run(self) -> bool:
         """Play; tell whether every number is right. Raises NotSeen, Interrupted."""
@@ -59,6 +89,7 @@ class Show:
             await self._the_cluster()
             await self._job.play()
             await self._set.play()
+            await self._sidecar.play()
             right = await self._the_numbers()
         self._view.title("And now" if right else "NOT as it should be: see WRONG above")
         if right:
@@ -84,6 +115,8 @@ class Show:
         self._view.title("The cluster")
         teller.say(f"the API server listens on {self._stage.cluster.url}")
         await teller.until(lambda: bool(job.picture.holder), "a manager that holds the Lease")
+        await teller.until(lambda: self._webhooks.reached, "webhooks that the API server can call")
+        teller.say(f"its webhooks: {self._webhooks.where}, with a certificate of its own")
         agent = self._stage.cluster.agent
         assert agent is not None
         rest = [f"node-{number}" for number in range(1, self._nodes)]
@@ -106,13 +139,16 @@ class Show:
         calls = self._teller.server.log.calls
         manager = self._stage.manager
         before = self._set.phases["create"].first
+        sidecars = self._sidecar.figures
+        assert sidecars is not None
         jobs = demo_counts.Job(self._nodes + 1, self._job.running)
         found = [
             *demo_counts.job_figures(calls[:before], jobs),
-            *demo_counts.set_figures(calls, list(self._set.phases.values()), lasted=self._set.lasted),
+            *demo_counts.set_figures(calls[: sidecars.first], list(self._set.phases.values()), lasted=self._set.lasted),
+            *demo_counts.sidecar_figures(calls, sidecars),
             *demo_counts.manager_figures(
                 calls,
-                pods=jobs.nodes + 4 * self._set.replicas,
+                pods=jobs.nodes + 4 * self._set.replicas + 2 * sidecars.pods,
                 alive=self._teller.seconds,
                 reconciles=await self._reconciles(),
                 cpu=await manager.cpu_seconds(),
@@ -145,10 +181,11 @@ class Show:
         replace = f'[{{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"{image(5)}"}}]'
         say("The cluster keeps running. In a second terminal:")
         say(f"  export KUBECONFIG={self._stage.kubeconfig}")
-        say("  kubectl get nodes,bcj,asts,pods -o wide")
+        say("  kubectl get nodes,bcj,asts,scs,pods -o wide")
         say(f"  kubectl patch asts {SET} --type json -p '{replace}'     # one more update in place")
         say(f"  {kruise} status asts/{SET} -w")
         say(f"  kubectl scale asts {SET} --replicas=3")
+        say(f"  {kruise} status scs/{SIDECARSET}")
         say(f"  kubectl describe bcj {JOB}")
         say(f"  kubectl annotate node {self._job.failing} {DOMAIN}/exit-codes-     # repair the node")
         say(f"  kubectl create -f {again}     # and run the job once more")

@@ -35,8 +35,8 @@ SET: Final = "web"
 BUDGET: Final = 2
 MOST: Final = 8
 """Replicas on a large cluster: a set has no pod on every node, and a table has to be read."""
-START: Final = 0.6
-READY: Final = 1.2
+START: Final = 0.5
+READY: Final = 1.0
 """Seconds until a container runs, and from there until it is ready."""
 BAD: Final = f"{DOMAIN}/pull-fail:v3"
 """An image that no simulated node can pull."""
@@ -104,7 +104,8 @@ class SetAct:
         teller = self._teller
         teller.view.title(f"An Advanced StatefulSet: {self.replicas} pods that can be updated in place")
         first = len(teller.server.log)
-        teller.server.create(SETS, set_body(SET, replicas=self.replicas, speed=teller.speed), actor=ACTOR)
+        body = set_body(SET, replicas=self.replicas, speed=teller.speed)
+        await teller.does(lambda: teller.server.create(SETS, body, actor=ACTOR))
         teller.say(f"{SET} is created: Parallel, maxUnavailable {BUDGET}, InPlaceIfPossible")
         await teller.until(self._complete(image(1)), f"{self.replicas} pods that are ready", self._wave())
         self._end("create", first, self.replicas)
@@ -116,7 +117,7 @@ class SetAct:
         teller, before = self._teller, self.picture.faces()
         teller.view.title(f"A new image: updated in place, {BUDGET} pods at a time")
         first, began = len(teller.server.log), teller.clock.monotonic()
-        self._set_image(image(2))
+        await self._set_image(image(2))
         waves = -(-self.replicas // BUDGET)
         await teller.until(self._complete(image(2)), f"{self.replicas} pods with {image(2)}", waves * self._wave())
         took = teller.clock.monotonic() - began
@@ -132,7 +133,7 @@ class SetAct:
         teller = self._teller
         teller.view.title("A bad image: the update stops at the budget, and says why")
         first = len(teller.server.log)
-        self._set_image(BAD)
+        await self._set_image(BAD)
         await teller.until(
             lambda: (
                 len(self.picture.waiting()) == BUDGET
@@ -157,7 +158,7 @@ class SetAct:
         stuck = set(self.picture.waiting())
         teller.view.title("The next template repairs it")
         first = len(teller.server.log)
-        self._set_image(image(4))
+        await self._set_image(image(4))
         waves = 1 + -(-self.replicas // BUDGET)
         await teller.until(self._complete(image(4)), f"{self.replicas} pods with {image(4)}", waves * self._wave())
         self._end("repair", first, self.replicas, stuck=len(stuck))
@@ -171,11 +172,12 @@ class SetAct:
 
     # What happens.
 
-    def _set_image(self, wanted: str) -> None:
+    async def _set_image(self, wanted: str) -> None:
+        teller = self._teller
         self.picture.forget()
         path = {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": wanted}
-        self._teller.server.patch(SETS, SET, [path], content_type=JSON_PATCH, actor=ACTOR)
-        self._teller.say(f"{SET}: the image in its template is now {wanted}")
+        await teller.does(lambda: teller.server.patch(SETS, SET, [path], content_type=JSON_PATCH, actor=ACTOR))
+        teller.say(f"{SET}: the image in its template is now {wanted}")
 
     def _complete(self, wanted: str) -> Callable[[], bool]:
         """Return whether every pod runs *wanted* and is in service, and the set says so."""

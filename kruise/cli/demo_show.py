@@ -16,7 +16,7 @@ import argparse
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from kruise.cli import status
 from kruise.cli.answer import Answer
@@ -24,6 +24,7 @@ from kruise.cli.cluster import connect
 from kruise.cli.demo_stage import Stage
 from kruise.cli.demo_view import Sheet, View
 from kruise.runtime.objects import Key
+from kruise.simulator.apiserver.server import MustWait
 from kruise.simulator.apiserver.storage import Commit
 
 __all__ = ["ACTOR", "PATIENCE", "Interrupted", "Listener", "NotSeen", "Teller"]
@@ -32,6 +33,8 @@ PATIENCE: Final = 30.0
 """Seconds beyond its own length that a scene may take before it counts as not seen."""
 ACTOR: Final = "demo"
 """Who creates and changes what a person would."""
+
+Body = dict[str, Any]
 
 Listener = Callable[[Commit], Awaitable[None]]
 """Takes in a commit and tells what a person may want to read of it."""
@@ -107,6 +110,14 @@ class Teller:
             if self.sheet is not None:
                 self.view.draw(self.sheet())
             await self._next(every)
+
+    async def does(self, request: Callable[[], Body]) -> Body:
+        """Do what a person does: send a request, and wait for the webhooks that are asked about it."""
+        try:
+            return request()
+        except MustWait as waits:
+            answer: Body = await waits.again()
+            return answer
 
     async def pause(self, seconds: float) -> None:
         """Give a person time to read; what happens meanwhile is told."""

@@ -7,6 +7,8 @@ Guarantees:
 * The manager is the one of ``python -m kruise``: built by ``kruise.app``, with leader election, metrics and probes. It
   has an event loop and a thread of its own and reaches the API server over HTTPS, through the kubeconfig that kubectl
   gets too. So it shares nothing with the rest, and the CPU time of its thread is its own.
+* It serves its webhooks, with certificates of its own, at a free port of this machine, and points the API server there:
+  the one thing that differs from a cluster, where a Service stands in front of them.
 * Leaving the block stops manager, nodes, API server, and removes the kubeconfig. The manager gives its lease back.
 
 What this does not do: it shows nothing.
@@ -16,6 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import socket
 import tempfile
 import threading
 import time
@@ -23,7 +27,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
+
+import yaml
 
 from kruise import app
 from kruise.options import Options
@@ -34,14 +40,25 @@ from kruise.runtime.errors import RuntimeFault
 from kruise.runtime.manager.manager import Manager
 from kruise.runtime.manager.process import loop_factory
 from kruise.simulator.apiserver.server import ApiServer
+from kruise.simulator.apiserver.webhooks_config import MUTATING, VALIDATING
 from kruise.simulator.embedded import EmbeddedCluster, read_definitions
 
 __all__ = ["ManagerThread", "Stage", "opened"]
 
 T = TypeVar("T")
 
-DEFINITIONS: Final = Path(__file__).resolve().parents[1] / "crds"
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+DEFINITIONS: Final = _PACKAGE / "crds"
 """The CustomResourceDefinitions, as the wheel carries them."""
+CONFIGURATIONS: Final = _PACKAGE / "webhookconfigurations"
+"""The webhook configurations and the empty Secret for certificates, likewise."""
+INSTALLED: Final = {
+    "Secret": "secrets",
+    "MutatingWebhookConfiguration": MUTATING,
+    "ValidatingWebhookConfiguration": VALIDATING,
+}
+"""What the demo takes of them, by kind. The Service would have no endpoints here."""
+LOOPBACK: Final = "127.0.0.1"
 NAMESPACE: Final = "kruise-system"
 HISTORY: Final = 20_000
 """Commits that can be watched from; more than the longest demo makes."""
@@ -50,7 +67,7 @@ OPTIONS: Final = Options(
     health_probe_addr="127.0.0.1:0",
     shutdown_delay=0.0,
     graceful_shutdown_timeout=5.0,
-    disable_webhooks=True,
+    webhook_host=LOOPBACK,
 )
 """What differs from the defaults: free ports on loopback, and nobody behind a load balancer to wait for."""
 
@@ -58,7 +75,7 @@ OPTIONS: Final = Options(
 class ManagerThread:
     """The manager in a thread. Own it with ``async with``: inside, it is built and runs."""
 
-    def __init__(self, kubeconfig: Path, options: Options = OPTIONS) -> None:
+    def __init__(self, kubeconfig: Path, options: Options) -> None:
         self._kubeconfig = kubeconfig
         self._options = options
         self._home = asyncio.get_running_loop()
@@ -157,6 +174,23 @@ class Stage:
         return f"http://{server.bound}/metrics"
 
 
+def configurations() -> list[tuple[str, dict[str, Any]]]:
+    """Return the objects that the webhooks need, each with its resource."""
+    return [
+        (INSTALLED[body["kind"]], body)
+        for path in sorted(CONFIGURATIONS.glob("*.yaml"))
+        for body in yaml.safe_load_all(path.read_text("utf-8"))
+        if body["kind"] in INSTALLED
+    ]
+
+
+def free_port() -> int:
+    """Return a port of this machine at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
 @contextlib.asynccontextmanager
 async def opened() -> AsyncIterator[Stage]:
     """Open the stage, with one node on it."""
@@ -170,7 +204,11 @@ async def opened() -> AsyncIterator[Stage]:
         definitions = read_definitions(DEFINITIONS)
         cluster = EmbeddedCluster(clock, rng, server=server, nodes=1, definitions=definitions, token=token)
         cluster.server.ensure_namespace(NAMESPACE)
+        for resource, body in configurations():
+            cluster.server.create(resource, body)
         async with cluster:
             kubeconfig = cluster.write_kubeconfig(Path(folder) / "kubeconfig", "default")
-            async with ManagerThread(kubeconfig) as manager:
+            # The API server must be told a port before anybody listens there, so it is chosen first.
+            options = dataclasses.replace(OPTIONS, webhook_port=free_port())
+            async with ManagerThread(kubeconfig, options) as manager:
                 yield Stage(cluster, manager, kubeconfig, clock)

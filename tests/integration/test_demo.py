@@ -20,12 +20,14 @@ import pytest
 
 from kruise import app
 from kruise.apis.broadcastjob import BROADCASTJOBS
+from kruise.apis.sidecarset import SIDECARSETS
 from kruise.apis.statefulset import STATEFULSETS
-from kruise.cli import demo_counts, demo_set, demo_show
+from kruise.cli import demo_counts, demo_set, demo_show, demo_sidecar
 from kruise.cli.main import main
 from kruise.runtime import Client, HttpTransport, Key, Metrics, Random, Rest, SystemClock, load_kubeconfig
 from kruise.runtime.errors import ConfigError
 from kruise.runtime.manager import manager as manager_module
+from kruise.webhooks import setup as webhooks_setup
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-c", "from kruise.cli.main import run; run()", "demo")
@@ -36,8 +38,9 @@ VARIES = (
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"sweep-[a-z0-9]{10}"), "sweep-XXXXXXXXXX"),
     (re.compile(r"web-[bcdfghjklmnpqrstvwxz2456789]{6,10}\b"), "web-REVISION"),
+    (re.compile(r"logs-[bcdfghjklmnpqrstvwxz2456789]{6,10}\b"), "logs-REVISION"),
     (re.compile(r"10\.\d+\.\d+\.\d+ *"), "10.X "),
-    (re.compile(r"(on|web-\d|^\d +) +node-\d", re.MULTILINE), r"\1 node-X"),
+    (re.compile(r"(on|web-\d|shop-\d|^\d +) +node-\d", re.MULTILINE), r"\1 node-X"),
     (re.compile(r"in \d+\.\d s"), "in T s"),
     (re.compile(r"after \d+\.\d s"), "after T s"),
     (re.compile(r"ErrImagePull: .*?(?= \(and| {2}|$)|ImagePullBackOff: .*?(?= \(and| {2}|$)", re.MULTILINE), "PULL"),
@@ -101,8 +104,11 @@ def test_scenes_come_in_their_order_also_with_many_nodes(tmp_path: Path) -> None
     assert "never more than 10 pods at once" in out
     assert re.search(r"^ +pods created +31 +31 ", out, re.MULTILINE)
     assert re.search(r"^ +writes to updated pods +24 +24 ", out, re.MULTILINE)
+    assert re.search(r"^ +writes to inject them +0 +0 ", out, re.MULTILINE)
+    assert re.search(r"^ +writes to upgraded pods +8 +8 ", out, re.MULTILINE)
     scenes = ["joins while", "A pod fails", "is completed", "$ kruise status bcj", "An Advanced StatefulSet"]
-    scenes += ["A new image", "A bad image", "$ kruise status asts", "repairs it", "pods created", "To keep one"]
+    scenes += ["A new image", "A bad image", "$ kruise status asts", "repairs it", "joins every new pod"]
+    scenes += ["A new sidecar", "$ kruise status scs", "pods created", "To keep one"]
     assert [out.index(s) for s in scenes] == sorted(out.index(s) for s in scenes)
 
 
@@ -112,6 +118,7 @@ def test_three_nodes_are_enough(tmp_path: Path) -> None:
     assert (process.returncode, err) == (0, ""), out
     assert "4 nodes, 3 succeeded, 1 failed" in out
     assert "the same 3 pods, on the same nodes, same IPs" in out
+    assert re.search(r"^ +writes to upgraded pods +6 +6 ", out, re.MULTILINE)
 
 
 def test_on_a_terminal_there_is_a_table_and_the_same_lines(tmp_path: Path) -> None:
@@ -133,6 +140,8 @@ def test_on_a_terminal_there_is_a_table_and_the_same_lines(tmp_path: Path) -> No
     assert "failed, exit code 3" in text
     assert "StatefulSet web: Updating" in text
     assert "InPlaceUpdateReady" not in text
+    assert "SidecarSet logs" in text
+    assert "matched 4   updated 4   ready 4" in text
     for line in ("s  node-5: pod succeeded", "5       PodSucceeded   node-0, node-1, node-2"):
         assert line in text
     assert text.rstrip().endswith("kruise demo --keep)")
@@ -181,8 +190,10 @@ async def test_keep_leaves_the_cluster_to_kubectl_until_ctrl_c(tmp_path: Path) -
             ).live
             job = await live.get(BROADCASTJOBS, Key("default", "sweep"))
             sts = await live.get(STATEFULSETS, Key("default", "web"))
+            scs = await live.get(SIDECARSETS, Key("", "logs"))
         assert job.status.phase == "completed"
         assert sts.status.updated_ready_replicas == 5
+        assert scs.status.updated_ready_pods == 4
         process.send_signal(signal.SIGINT)
         rest, err = await asyncio.to_thread(process.communicate, timeout=30)
     assert (process.returncode, rest, err) == (0, "", "")
@@ -236,6 +247,50 @@ def test_without_the_controller_of_sets_none_is_shown(
     assert "NOT SEEN: 3 pods that are ready" in out
     assert "in service" not in out
     assert left_behind() == before
+
+
+@pytest.mark.usefixtures("in_process")
+def test_without_webhooks_nothing_is_claimed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(webhooks_setup, "setup", lambda *_, **__: None)
+    before = left_behind()
+    assert main(["demo", "--speed", "8", "--nodes", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "NOT SEEN: webhooks that the API server can call" in out
+    assert "is created" not in out
+    assert left_behind() == before
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_pod_that_nobody_injects_into_is_not_called_injected(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = demo_sidecar.sidecarset_body
+
+    def elsewhere(name: str) -> Any:
+        body = real(name)
+        body["spec"]["selector"] = {"matchLabels": {"app": "another"}}
+        return body
+
+    monkeypatch.setattr(demo_sidecar, "sidecarset_body", elsewhere)
+    monkeypatch.setattr(demo_show, "PATIENCE", 10.0)
+    assert main(["demo", "--speed", "8", "--nodes", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "NOT SEEN: containers of shop-0 as it is stored: ['app'], must be ['app', 'log-agent']" in out
+    assert "stored with" not in out
+
+
+@pytest.mark.usefixtures("in_process")
+def test_without_the_controller_of_sidecars_none_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(app, "setup_sidecarset", lambda *_, **__: None)
+    monkeypatch.setattr(demo_show, "PATIENCE", 5.0)
+    assert main(["demo", "--speed", "8", "--nodes", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "NOT SEEN: a SidecarSet that the manager has seen" in out
+    assert "shop-0" not in out
 
 
 @pytest.mark.usefixtures("in_process")

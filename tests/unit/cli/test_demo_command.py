@@ -8,11 +8,14 @@ import sys
 import pytest
 
 from kruise.apis.broadcastjob_rules import default_broadcastjob, validate_broadcastjob
+from kruise.apis.sidecarset_rules import default_sidecarset
+from kruise.apis.sidecarset_validation import validate_sidecarset
 from kruise.apis.statefulset_rules import default_statefulset
 from kruise.apis.statefulset_validation import validate_statefulset
 from kruise.cli.demo_job import job_body
 from kruise.cli.demo_set import set_body
-from kruise.cli.demo_stage import DEFINITIONS
+from kruise.cli.demo_sidecar import sidecarset_body
+from kruise.cli.demo_stage import DEFINITIONS, configurations
 from kruise.cli.main import main
 from kruise.simulator.embedded import read_definitions
 
@@ -62,4 +65,23 @@ def test_the_set_of_the_demo_is_valid() -> None:
     in_cluster = {**body, "metadata": {**body["metadata"], "namespace": "default"}}
     assert not validate_statefulset(default_statefulset(in_cluster))
     told = body["spec"]["template"]["metadata"]["annotations"]
-    assert told == {"sim.kruise.io/start-seconds": "0.15", "sim.kruise.io/ready-seconds": "0.3"}
+    assert told == {"sim.kruise.io/start-seconds": "0.125", "sim.kruise.io/ready-seconds": "0.25"}
+
+
+def test_the_sidecarset_of_the_demo_is_valid() -> None:
+    assert not validate_sidecarset(default_sidecarset(sidecarset_body("logs")))
+
+
+def test_the_configurations_of_the_webhooks_are_part_of_the_package() -> None:
+    found = [(resource, body["metadata"]["name"]) for resource, body in configurations()]
+    assert found == [
+        (
+            "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+            "kruise-mutating-webhook-configuration",
+        ),
+        ("secrets", "kruise-webhook-certs"),
+        (
+            "validatingwebhookconfigurations.admissionregistration.k8s.io",
+            "kruise-validating-webhook-configuration",
+        ),
+    ]

@@ -6,9 +6,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from kruise.cli.demo_counts import Figure, Job, Phase, job_figures, manager_figures, render, set_figures
+from kruise.cli.demo_counts import (
+    Figure,
+    Job,
+    Phase,
+    Sidecars,
+    job_figures,
+    manager_figures,
+    render,
+    set_figures,
+    sidecar_figures,
+)
 from kruise.cli.demo_picture import JOBS, LEASE
 from kruise.cli.demo_pods import SETS
+from kruise.cli.demo_sidecar_pods import SIDECARS
 from kruise.runtime.client.rest import USER_AGENT
 from kruise.runtime.clock import Random, SystemClock
 from kruise.simulator.apiserver.call import Call
@@ -46,7 +57,13 @@ def job_calls() -> list[Call]:
 
 
 def rest_calls() -> list[Call]:
-    return [call(f"create {LEASE}", 201), call(f"patch {LEASE}"), call("create events", 201)]
+    return [
+        call(f"create {LEASE}", 201),
+        call(f"patch {LEASE}"),
+        call("create events", 201),
+        call("patch secrets"),
+        call("patch mutatingwebhookconfigurations.admissionregistration.k8s.io"),
+    ]
 
 
 def wrong_of_job(extra: Sequence[Call] = (), *, nodes: int = 6) -> list[str]:
@@ -137,6 +154,13 @@ def test_status_patches_and_lease_writes_have_a_bound() -> None:
     assert wrong([call(f"patch {LEASE}") for _ in range(11)]) == ["lease writes"]
 
 
+def test_certificates_are_no_write_of_a_workload_and_have_a_bound() -> None:
+    again = [call("patch secrets") for _ in range(10)]
+    assert wrong_of_job(again) == []
+    assert wrong(again[:9]) == []
+    assert wrong(again) == ["writes of certificates"]
+
+
 def test_a_dry_run_is_no_write() -> None:
     assert wrong_of_job([call("create pods", 201, dry_run=True)]) == []
 
@@ -191,6 +215,49 @@ def test_revisions_and_other_writes_of_the_set_are_counted() -> None:
     assert wrong_of_set([*calls, call(REVISION, 201)], phases) == ["revisions created"]
     assert wrong_of_set([*calls, call(f"patch {SETS}")], phases) == ["other writes to objects"]
     assert wrong_of_set([*calls, *[call(f"patch {SETS}/status") for _ in range(30)]], phases) == ["status patches"]
+
+
+# The SidecarSet: nothing for an injection, two writes for an upgrade.
+
+
+def sidecar_calls(*, injecting: int = 0, upgrading: int = 8, created: int = 4) -> tuple[list[Call], Sidecars]:
+    calls: list[Call] = [call("list pods", changed=None), call(REVISION, 201)]
+    for _ in range(created):
+        one = call("create pods", 201)
+        one.actor = "demo"
+        calls.append(one)
+    waiting, binding = call("create pods", 0), call("create pods/binding", 201)
+    for one in (waiting, binding):
+        one.actor = "somebody else"
+    calls += [waiting, binding, *[call("patch pods") for _ in range(injecting)]]
+    upgrade = len(calls)
+    calls += [call(REVISION, 201), *[call("patch pods") for _ in range(upgrading)], call(f"patch {SIDECARS}/status")]
+    return calls, Sidecars(0, upgrade, len(calls), 4, 8.0)
+
+
+def wrong_of_sidecars(calls: Sequence[Call], act: Sidecars) -> list[str]:
+    return [figure.what for figure in sidecar_figures(calls, act) if not figure.right]
+
+
+def test_an_injection_is_no_write_and_an_upgrade_is_two() -> None:
+    assert wrong_of_sidecars(*sidecar_calls()) == []
+    assert wrong_of_sidecars(*sidecar_calls(injecting=1)) == ["writes to inject them"]
+    assert wrong_of_sidecars(*sidecar_calls(upgrading=7)) == ["writes to upgraded pods"]
+    assert wrong_of_sidecars(*sidecar_calls(created=5)) == ["pods created, by others"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "what"),
+    [
+        ([REVISION], "revisions created"),
+        ([f"patch {SIDECARS}"], "other writes to objects"),
+        ([f"patch {SIDECARS}/status"] * 24, "status patches"),
+    ],
+)
+def test_other_writes_for_a_sidecarset_are_counted(extra: list[str], what: str) -> None:
+    calls, act = sidecar_calls()
+    calls += [call(one) for one in extra]
+    assert wrong_of_sidecars(calls, Sidecars(act.first, act.upgrade, len(calls), act.pods, act.lasted)) == [what]
 
 
 def test_the_lines_say_what_is_wrong() -> None:
