@@ -47,12 +47,12 @@ def test_versions_are_those_of_openkruise(kind: Definition) -> None:
 
 
 @every_kind
-def test_ecosystem_52_both_overlays_serve_v1beta1_alone(kind: Definition) -> None:
-    for folder in ("default", "local"):
+def test_ecosystem_52_v1alpha1_is_served_where_a_webhook_converts_it_and_nowhere_else(kind: Definition) -> None:
+    for folder, converts in (("default", True), ("local-webhooks", True), ("local", False)):
         rendered = kustomize.render(crds.ROOT / "config" / folder)
         (found,) = [one for one in rendered if one["metadata"]["name"] == kind.name]
-        assert {v["name"]: v["served"] for v in found["spec"]["versions"]} == {"v1alpha1": False, "v1beta1": True}
-        assert found["spec"]["conversion"] == {"strategy": "None"}
+        assert {v["name"]: v["served"] for v in found["spec"]["versions"]} == {"v1alpha1": converts, "v1beta1": True}
+        assert found["spec"]["conversion"]["strategy"] == ("Webhook" if converts else "None")
 
 
 @every_kind
