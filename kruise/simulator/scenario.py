@@ -201,18 +201,17 @@ class _Scene:
         await cluster.patient(over, FAULTS_FOR)
         cluster.heal()
         came = await cluster.patient(over, BOUND)
-        if checks.suite.violations:
-            self._collect(cluster, checks)  # it is lost already, and what else comes of it tells nothing
-            return
         if not came:
             self._problems.append(f"L1: not done {BOUND:g} s after the last fault: {workload.end(cluster)}")
+        if not came or checks.suite.violations:
+            self._collect(cluster, checks)  # it is lost already, and what else comes of it tells nothing
+            return
         await cluster.clock.sleep(SETTLE)
         checks.drain()
         quiet.begin()
         await cluster.clock.sleep(QUIET)
         checks.drain()
-        if came:
-            checks.suite.at_quiescence(cluster.clock.now())
+        checks.suite.at_quiescence(cluster.clock.now())
         self._collect(cluster, checks)
 
     def _collect(self, cluster: Cluster, checks: Attached) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from hack.simulate import production, quiet_logs
 from kruise.runtime.testing.tape import Tape
-from kruise.simulator.faults import NO_FAULT, OnChunk, OnList, OnOpen, OnPod, OnWrite, Plan, View, draw_plan
+from kruise.simulator.faults import OnChunk, OnList, OnOpen, OnPod, OnWrite, Plan, View, draw_plan
 from kruise.simulator.history import Artefact
-from kruise.simulator.scenario import Result, draw, replay, run, run_seed
+from kruise.simulator.scenario import Result, draw, reference, replay, run_seed
 from kruise.simulator.scenario_catalogue import WORKLOADS
 
 PRODUCT = production()
@@ -79,6 +79,6 @@ def test_tst2_a_plan_survives_its_way_through_json_and_all_faults_are_drawn() ->
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_workload_without_faults_comes_to_its_end(name: str) -> None:
     quiet_logs()
-    result = run(PRODUCT, WORKLOADS[name], NO_FAULT, Tape(0))
+    result = reference(PRODUCT, name)
     assert result.survived, result.error
     assert result.struck == {}

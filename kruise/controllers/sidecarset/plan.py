@@ -7,7 +7,7 @@ Guarantees:
 
 * C5: no plan lets more working pods go than maxUnavailable allows beside those that are on their way, nor any while the
   set is paused or of type NotUpdate; partition, selector, priority and scatter are those of spec/sidecarset 8. A pod
-  whose last write may still happen counts as on its way (X3). Flips are exempt.
+  whose last write may still happen counts as on its way (X3), and is tried again within the budget. Flips are exempt.
 * C7: a pod that cannot be upgraded in place gets its condition, once.
 * What is allowed and needed is in the plan, at once; planning again after its effects yields nothing. A pod whose write
   failed waits alone, and the next one takes its turn (rule 30). No list of expectations has to be emptied (X26).
@@ -139,20 +139,22 @@ class _Round:
         view = self._view
         strategy = view.frame.set.spec.update_strategy
         limit = budget(strategy, view.count(m.MATCHED))
-        busy = view.count(m.BUSY) + self._under_way()
-        if busy >= limit and not view.waiting_down and not self._unsure:
+        busy, doubtful = view.count(m.BUSY), self._under_way()
+        if busy + doubtful >= limit and not view.waiting_down and not self._unsure:
             return
         for key in islice(ordered(view), window(view)):
             slot = view.get(key)
             pod = view.pod(key)
             if slot is None or self._holds.get(pod.uid, False):
                 continue
-            costs = slot.has(m.UP) and pod.uid not in self._unsure
-            if costs and busy >= limit:
+            costs, again = slot.has(m.UP), pod.uid in self._unsure
+            # A pod in doubt is counted already. Several may be: they were down, and free, when they were tried first.
+            if costs and busy + (0 if again else doubtful) >= limit:
                 return
             writes = self._writes(pod)
             if writes:
                 busy += costs
+                doubtful -= costs and again
                 yield Change(pod, writes, Why.UPGRADE)
 
     def _under_way(self) -> int:

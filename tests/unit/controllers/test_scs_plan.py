@@ -190,6 +190,22 @@ def test_x3_an_upgrade_that_may_still_happen_uses_the_budget() -> None:
     assert again.pod.key == first.pod.key
 
 
+def test_c5_pods_that_were_down_when_a_write_was_lost_are_tried_again_one_by_one_once_they_are_up() -> None:
+    """All of them were free then; together they would be too many now."""
+    world = world_of(3)
+    world.edit(image="sidecar:2")
+    unsure = frozenset(world.view.pod(Key("one", f"p{n}")).uid for n in range(3))
+    holds = dict.fromkeys(unsure, False)
+    (only,) = world.plan(holds=holds, unsure=unsure).changes
+    world.edit(maxUnavailable=2)
+    found = world.plan(holds=holds, unsure=unsure).changes
+    assert found[0].pod.key == only.pod.key
+    assert len(found) == 2
+    world.edit(maxUnavailable=3)
+    others = unsure - {only.pod.uid}
+    assert len(world.plan(holds=dict.fromkeys(others, False), unsure=others).changes) == 3
+
+
 def test_metadata_that_does_not_fit_stops_one_pod() -> None:
     world = world_of(2)
     body = world.body()
