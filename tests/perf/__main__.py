@@ -20,6 +20,7 @@ from tests.perf import (
     bench_process,
     bench_queue,
     bench_rollout,
+    bench_sidecars,
     bench_statefulset,
     bench_webhook,
 )
@@ -33,6 +34,7 @@ SUITES: Final[dict[str, ModuleType]] = {
     "statefulset": bench_statefulset,
     "cluster": bench_cluster,
     "rollout": bench_rollout,
+    "sidecars": bench_sidecars,
     "http": bench_http,
     "webhook": bench_webhook,
     "process": bench_process,
