@@ -142,6 +142,28 @@ async def priorities(c: Cluster) -> None:
     web.image("app:v2")
 
 
+async def priorities_by_order(c: Cluster) -> None:
+    """Pods are updated in place by the value of a label that the user gave them."""
+    web = UserSet(c)
+    terms = {"priorityStrategy": {"orderPriority": [{"orderedKey": "turn"}]}}
+    web.create(replicas=5, gated=True, rolling={**IN_PLACE_IF_POSSIBLE, "unorderedUpdate": terms})
+    await c.patient(web.arrived, LONG)
+    for ordinal, turn in ((0, "t-3"), (4, "t-1"), (2, "t-2")):
+        web.change_pod(ordinal, {"metadata": {"labels": {"turn": turn}}})
+    await c.clock.sleep(LONG)  # until every cache has them
+    web.image("app-start-3s:v2")
+
+
+async def starts(c: Cluster) -> None:
+    """Ordinals from three on, with a hole in them, then from two on and one more."""
+    web = UserSet(c)
+    web.create(replicas=3, ordinals={"start": 3}, reserveOrdinals=[4], rolling={"maxUnavailable": 1})
+    await c.patient(web.arrived, LONG)
+    web.image("app:v2")
+    await c.patient(lambda: web.runs("app:v2") >= 1, LONG)
+    web.edit(ordinals={"start": 2}, replicas=4)
+
+
 async def holes(c: Cluster) -> None:
     """Ordinals are reserved and released while the set rolls."""
     web = UserSet(c)

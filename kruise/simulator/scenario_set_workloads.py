@@ -37,6 +37,7 @@ def _of(name: str, script: Script, done: Callable[[Cluster], bool], **more: Any)
 
 
 RESIZE: Final = ("StatefulSetAutoResizePVCGate",)
+STARTS: Final = ("StatefulSetStartOrdinal",)
 VERTICAL: Final = ("InPlaceWorkloadVerticalScaling",)
 
 SET_WORKLOADS: Final[dict[str, Workload]] = {
@@ -58,6 +59,8 @@ SET_WORKLOADS: Final[dict[str, Workload]] = {
         _of("on-delete", updates.on_delete, updates.all_on_v2, writes=16),
         _of("percent", updates.percent, arrived("app:v3"), writes=40),
         _of("priorities", updates.priorities, arrived("app:v2", updated=3), writes=20),
+        _of("priorities-by-order", updates.priorities_by_order, arrived("app-start-3s:v2"), writes=30),
+        _of("starts", updates.starts, arrived("app:v2"), writes=24, gates=STARTS),
         _of("holes", updates.holes, arrived("app:v2"), writes=24),
         _of("specified-delete", updates.specified_delete, arrived("app:v2"), writes=30),
         _of("failed-pods", updates.failed_pods, arrived("app:v1"), writes=14),

@@ -172,7 +172,8 @@ class UserSet:
         body = self.body
         if not body or self.status.get("observedGeneration") != body["metadata"]["generation"]:
             return False
-        pods, wanted = self.pods(), reading.wanted(body)
+        starts = "StatefulSetStartOrdinal" in self.cluster.gates
+        pods, wanted = self.pods(), reading.wanted(body, start_ordinal=starts)
         now = self.cluster.clock.now()
         seconds = reading.min_ready(body)
         if list(pods) != wanted or any(reading.up_since(pod, seconds) > now for pod in pods.values()):

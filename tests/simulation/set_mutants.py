@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from kruise.apis.intorstring import Scaled
+from kruise.apis.ordinals import ordinal_range
 from kruise.apis.statefulset import RollingUpdate, StatefulSet
 from kruise.controllers.common import revisions
 from kruise.controllers.common.inplace import flow
@@ -134,6 +135,20 @@ SET_MUTANTS: tuple[Mutant, ...] = (
     Mutant("reserved ordinals keep their claims", "set-retention", _by_ordinal_and_replicas, Plan(), rule="S5, X11"),
     Mutant("a pod below the partition is made anew", "set-partitions", _a_new_pod_is_new, Plan(), rule="S3"),
     Mutant("the partition is not looked at", "set-partitions", lambda: _rolling(partition=0), Plan(), rule="S3"),
+    Mutant(
+        "priorities are not looked at",
+        "set-priorities-by-order",
+        lambda: _frame_of(lambda f: replace(f, ranking=lambda ordinal, _: (0, 0, -ordinal))),
+        Plan(),
+        rule="S3",
+    ),
+    Mutant(
+        "the first ordinal is always none",
+        "set-starts",
+        lambda: _frame_of(lambda f: replace(f, ordinals=ordinal_range(f.sts.spec.replicas, 0, f.ordinals.reserved))),
+        Plan(),
+        rule="S1",
+    ),
     Mutant("a pause is not looked at", "set-paused", lambda: _rolling(paused=False), Plan(), rule="S3"),
     Mutant(
         "the order is not looked at",

@@ -11,7 +11,7 @@ Guarantees:
   OnDelete.
 * S7: an available pod that is on the newest revision is deleted only because somebody asked for that.
 
-What this does not do: priorities of an unordered update are the planner's tests; here only how many pods it takes.
+What this does not do: selectors of weights by expressions; the workloads have labels alone.
 """
 
 from __future__ import annotations
@@ -190,6 +190,8 @@ class Order:
             room = max(reading.replicas(state) - reading.partition(state) for state in states)
             if updated + 1 > room:
                 self._report("S3", commit, f"{updated} pods are updated, and the partition leaves room for {room}")
+            if all(reading.unordered(state) for state in states):
+                self._check_priorities(commit, owner, ordinal, states)
             return
         slots = [owner.ordinals(state).index(ordinal) for state in states]
         if all(slot < reading.partition(state) for slot, state in zip(slots, states, strict=True)):
@@ -205,6 +207,26 @@ class Order:
         limit = max(reading.budget(state) for state in states)
         if len(above) >= limit + (not owner.is_up(ordinal, now)):
             self._report("S3", commit, f"the ordinals {above} above it are still as they were")
+
+    def _check_priorities(self, commit: Observed, owner: SetFacts, ordinal: int, states: list[Body]) -> None:
+        """No pod is taken while more than the budget wait that come before it, by whatever the set said lately."""
+        now, pod = commit.time, commit.old or {}
+        lately = owner.revisions(now, self._slack)
+        before = [
+            j
+            for j, other in owner.pods.items()
+            if j != ordinal
+            and owner.is_up(j, now)
+            and reading.label(other, REVISION) not in lately
+            and all(j in owner.ordinals(state) for state in states)
+            and all((reading.rank(s, other), -j) < (reading.rank(s, pod), -ordinal) for s in states)
+            and now - self._created.get(str(other["metadata"]["uid"]), -NEVER) > self._slack
+        ]
+        limit = max(reading.budget(state) for state in states)
+        if len(before) >= limit + (not owner.is_up(ordinal, now)):
+            self._report(
+                "S3", commit, f"the ordinals {sorted(before)} come before it by priority, and are as they were"
+            )
 
     def _check_finalizers(self, commit: Observed) -> None:
         if commit.new is None or commit.old is None:

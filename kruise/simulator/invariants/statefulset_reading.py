@@ -107,6 +107,23 @@ def unordered(owner: Body) -> bool:
     return rolling(owner).get("unorderedUpdate") is not None
 
 
+def rank(owner: Body, pod: Body) -> tuple[int, int]:
+    """Return the place of a pod in an update by priorities, smaller first (spec 6.3); equal ones go by ordinal."""
+    chosen = (rolling(owner).get("unorderedUpdate") or {}).get("priorityStrategy") or {}
+    labels = pod["metadata"].get("labels") or {}
+    heavy = [
+        int(term["weight"])
+        for term in chosen.get("weightPriority") or ()
+        if ((term.get("matchSelector") or {}).get("matchLabels") or {}).items() <= labels.items()
+    ]
+    for level, term in enumerate(chosen.get("orderPriority") or ()):
+        if term["orderedKey"] in labels:
+            value = str(labels[term["orderedKey"]])
+            digits = value[len(value.rstrip("0123456789")) :]
+            return level, -int(digits or 0)
+    return (-1 if chosen.get("orderPriority") else 0), -sum(heavy)
+
+
 def paused(owner: Body) -> bool:
     """Tell whether updates are held."""
     return bool(rolling(owner).get("paused"))

@@ -500,6 +500,24 @@ def test_s3_rejects_a_new_pod_below_the_partition_on_the_new_revision():
     assert history.found() == []
 
 
+@pytest.mark.parametrize(("ordinal", "found"), [(0, []), (2, ["S3"])])
+@pytest.mark.parametrize(
+    "priorities",
+    [
+        {"weightPriority": [{"weight": 9, "matchSelector": {"matchLabels": {"first": "yes-7"}}}]},
+        {"orderPriority": [{"orderedKey": "first"}, {"orderedKey": "app"}]},
+    ],
+)
+def test_s3_an_update_by_priorities_takes_those_with_the_highest_first(priorities, ordinal, found):
+    history = History(rolling={"maxUnavailable": 1, "unorderedUpdate": {"priorityStrategy": priorities}})
+    pod = copy.deepcopy(history.pod(0))
+    pod["metadata"]["labels"]["first"] = "yes-7"
+    history.put("pods", pod, actor="user")
+    history.now += 30
+    history.delete(ordinal)
+    assert history.found() == found, history.texts()
+
+
 def test_s3_an_unordered_update_leaves_as_many_as_the_partition_says():
     spec = {"rolling": {"partition": 2, "maxUnavailable": 3, "unorderedUpdate": {}}}
     history = History(**spec)
