@@ -28,7 +28,7 @@ from tests.simulation.set_world import (
     claim_template,
     simulate_sets,
 )
-from tests.simulation.world import Body
+from tests.simulation.world import Body, is_manager
 
 V2 = "sim.kruise.io/ready-1s:v2"
 
@@ -567,6 +567,31 @@ def test_orphans_are_taken_over_by_a_set_of_the_same_name() -> None:
         assert uids(world) == before
 
     simulate_sets(scenario)
+
+
+def test_a_dry_run_plans_with_the_pods_that_it_would_take_over() -> None:
+    async def scenario(world: SetWorld) -> None:
+        await world.started()
+        await created(world, replicas=3)
+        world.server.delete("statefulsets.apps.kruise.io", "web", actor="user", propagationPolicy="Orphan")
+        await world.until(lambda: world.server.get("statefulsets.apps.kruise.io", "web") is None)
+        world.processes[-1].crash()
+        await world.sleep(30)
+        mark = len(world.server.log.calls)
+        process = world.start_manager(dry_run=True)
+        await world.until(lambda: process.manager.leading and process.controller.took_over is not None)
+        world.create_set(replicas=3, image=V2)
+        await world.sleep(30)
+        calls = [call for call in world.server.log.calls[mark:] if is_manager(call.actor) and call.writes]
+        made = [call for call in calls if "lease" not in call.resource]
+        assert all(call.dry_run for call in made)
+        verbs = {(call.verb, call.resource, call.subresource) for call in made}
+        assert ("patch", "pods", "") in verbs, "they would be adopted"
+        assert ("patch", "statefulsets.apps.kruise.io", "status") in verbs, "and the set goes on"
+        assert ("create", "pods", "") not in verbs, "none of them is made"
+        assert not any(pod["metadata"].get("ownerReferences") for pod in world.members())
+
+    simulate_sets(scenario, rest=None)
 
 
 def claim_spec() -> Body:
