@@ -16,7 +16,7 @@ What this does not do: it reads nothing from the cluster; what a rule needs of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,8 +32,8 @@ from kruise.apis.statefulset_validation import validate_delete, validate_statefu
 from kruise.features import Gates
 from kruise.runtime.errors import Cause
 from kruise.runtime.objects import Resource
-from kruise.runtime.webhook.admission import AdmissionRequest, Answer, allow, deny
-from kruise.runtime.webhook.handlers import Defaulter, Finding, Plain, Validator, Warn
+from kruise.runtime.webhook.admission import AdmissionRequest, Answer, Handler, allow, deny
+from kruise.runtime.webhook.handlers import Defaulter, Finding, Validator, Warn
 from kruise.runtime.webhook.server import WebhookServer
 
 __all__ = ["AUTHOR_ANNOTATION", "KINDS", "Known", "mutating_path", "register", "validating_path"]
@@ -76,6 +76,8 @@ class Known:
     policy: SidecarPolicy
     surroundings: Callable[[], Surroundings]
     """What a SidecarSet is judged against. Raises NotReady."""
+    doubts: Callable[[JSON, Surroundings], Awaitable[Surroundings]] | None = None
+    """Asked before a SidecarSet is refused: adds what it names and the caches lack. Raises NotReady."""
     storage_classes: Callable[[], Sequence[StorageClass]] = tuple
     """Asked only with the gate StatefulSetAutoResizePVCGate. Raises NotReady."""
     protected: Callable[[AdmissionRequest], None] = lambda _: None
@@ -84,7 +86,7 @@ class Known:
 
 def register(server: WebhookServer, kinds: Collection[str], known: Known) -> None:
     """Serve the admission of those of *kinds* that are ours. Raises ConfigError when a path is taken."""
-    handlers: dict[Resource[Any], tuple[Plain, Plain]] = {
+    handlers: dict[Resource[Any], tuple[Handler, Handler]] = {
         STATEFULSETS: (statefulset_defaults(known.gates), statefulset_rules_of(known)),
         BROADCASTJOBS: (broadcastjob_defaults(known.gates), broadcastjob_rules_of()),
         SIDECARSETS: (sidecarset_defaults(known.gates), sidecarset_rules_of(known)),
@@ -95,10 +97,10 @@ def register(server: WebhookServer, kinds: Collection[str], known: Known) -> Non
             server.admission(validating_path(resource), validating)
 
 
-def readable(problem: Callable[[Mapping[str, Any], str], str], handler: Plain) -> Plain:
+def readable(problem: Callable[[Mapping[str, Any], str], str], handler: Handler) -> Handler:
     """Return *handler* for objects in which *problem* finds none; others are refused with 400."""
 
-    def handle(request: AdmissionRequest) -> Answer:
+    def handle(request: AdmissionRequest) -> Answer | Awaitable[Answer]:
         if request.operation not in ("DELETE", "CONNECT"):
             version = request.kind.version
             why = (
@@ -122,7 +124,7 @@ def causes(errors: Iterable[FieldError]) -> tuple[Cause, ...]:
 # ---- BroadcastJob ----------------------------------------------------------------------------------------------------
 
 
-def broadcastjob_defaults(gates: Gates) -> Plain:
+def broadcastjob_defaults(gates: Gates) -> Handler:
     """Return the mutating handler of BroadcastJob (spec/broadcastjob 2.1)."""
 
     def default(obj: JSON, request: AdmissionRequest) -> JSON:
@@ -131,7 +133,7 @@ def broadcastjob_defaults(gates: Gates) -> Plain:
     return readable(broadcastjob_rules.decode_problem, Defaulter(default, removes=("/status",)))
 
 
-def broadcastjob_rules_of() -> Plain:
+def broadcastjob_rules_of() -> Handler:
     """Return the validating handler of BroadcastJob (2.3): no field is immutable, so updates are judged as creates."""
 
     def create(obj: JSON) -> Iterable[Finding]:
@@ -144,7 +146,7 @@ def broadcastjob_rules_of() -> Plain:
 # ---- StatefulSet -----------------------------------------------------------------------------------------------------
 
 
-def statefulset_defaults(gates: Gates) -> Plain:
+def statefulset_defaults(gates: Gates) -> Handler:
     """Return the mutating handler of StatefulSet (spec/advanced-statefulset 1.4)."""
 
     def default(obj: JSON, request: AdmissionRequest) -> JSON:
@@ -159,7 +161,7 @@ def statefulset_defaults(gates: Gates) -> Plain:
     return readable(statefulset_rules.decode_problem, Defaulter(default, removes=("/status",)))
 
 
-def statefulset_rules_of(known: Known) -> Plain:
+def statefulset_rules_of(known: Known) -> Handler:
     """Return the validating handler of StatefulSet (1.5 to 1.7)."""
     resize = known.gates.enabled("StatefulSetAutoResizePVCGate")
     protect = known.gates.enabled("ResourcesDeletionProtection")
@@ -173,7 +175,7 @@ def statefulset_rules_of(known: Known) -> Plain:
 
     judge = readable(statefulset_rules.decode_problem, Validator(dict, create=create, update=update))
 
-    def handle(request: AdmissionRequest) -> Answer:
+    def handle(request: AdmissionRequest) -> Answer | Awaitable[Answer]:
         if request.operation != "DELETE":
             return judge(request)
         errors = validate_delete(request.parsed_old(), enabled=True) if protect else []
@@ -188,7 +190,7 @@ def statefulset_rules_of(known: Known) -> Plain:
 # ---- SidecarSet ------------------------------------------------------------------------------------------------------
 
 
-def sidecarset_defaults(gates: Gates) -> Plain:
+def sidecarset_defaults(gates: Gates) -> Handler:
     """Return the mutating handler of SidecarSet (spec/sidecarset 4.1)."""
     complete = not gates.enabled("TemplateNoDefaults")
 
@@ -208,16 +210,29 @@ def _signed(obj: JSON, old: Mapping[str, Any] | None, request: AdmissionRequest)
     return obj
 
 
-def sidecarset_rules_of(known: Known) -> Plain:
+def sidecarset_rules_of(known: Known) -> Handler:
     """Return the validating handler of SidecarSet (4.2 to 4.4, reliability 8.4)."""
 
-    def judge(new: JSON, old: JSON | None) -> Iterable[Finding]:
-        verdict = known.policy.judge(new)
-        found = causes([*validate_sidecarset(new, old, known.surroundings()), *verdict.errors])
-        return (*found, *map(Warn, verdict.warnings))
+    def judged(request: AdmissionRequest, around: Surroundings) -> Answer:
+        def judge(new: JSON, old: JSON | None) -> Iterable[Finding]:
+            verdict = known.policy.judge(new)
+            return (*causes([*validate_sidecarset(new, old, around), *verdict.errors]), *map(Warn, verdict.warnings))
 
-    validator = Validator(dict, create=lambda new: judge(new, None), update=judge)
-    return readable(sidecarset_rules.decode_problem, validator)
+        return Validator(dict, create=lambda new: judge(new, None), update=judge)(request)
+
+    async def again(request: AdmissionRequest, around: Surroundings, refusal: Answer) -> Answer:
+        assert known.doubts is not None
+        fuller = await known.doubts(request.parsed(), around)
+        return refusal if fuller is around else judged(request, fuller)
+
+    def handle(request: AdmissionRequest) -> Answer | Awaitable[Answer]:
+        if request.operation not in ("CREATE", "UPDATE"):
+            return allow()
+        around = known.surroundings()
+        answer = judged(request, around)
+        return answer if answer.allowed or known.doubts is None else again(request, around, answer)
+
+    return readable(sidecarset_rules.decode_problem, handle)
 
 
 # ---- common ----------------------------------------------------------------------------------------------------------

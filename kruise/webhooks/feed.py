@@ -35,7 +35,7 @@ from kruise.runtime.objects import EMPTY_MAP, Key, Object, Resource, Unreadable
 from kruise.runtime.webhook.admission import NotReady
 from kruise.webhooks.inject_snapshot import InjectionIndex
 
-__all__ = ["CONFIG_MAPS", "ConfigMap", "Feed"]
+__all__ = ["CONFIG_MAPS", "ConfigMap", "Feed", "as_plain"]
 
 
 class ConfigMap(Object, frozen=True, gc=False, kw_only=True, rename="camel"):
@@ -107,7 +107,7 @@ class Feed:
         for item in self._sets.store.list():
             name = item.metadata.name
             known = self._plain.get(name)
-            kept[name] = known if known is not None and known[0] is item else (item, _as_plain(item))
+            kept[name] = known if known is not None and known[0] is item else (item, as_plain(item))
         self._plain = kept
         return [kept[name][1] for name in sorted(kept)]
 
@@ -154,6 +154,7 @@ def _differ(old: SidecarSet, new: SidecarSet) -> bool:
     )
 
 
-def _as_plain(item: SidecarSet) -> dict[str, Any]:
+def as_plain(item: SidecarSet) -> dict[str, Any]:
+    """Return a set as the rules read it: plain JSON of v1beta1."""
     found: dict[str, Any] = orjson.loads(msgspec.json.encode(item))
     return found

@@ -37,6 +37,7 @@ from kruise.webhooks.certificates import hosts, source
 from kruise.webhooks.conversion import PATH as CONVERT
 from kruise.webhooks.conversion import conversions
 from kruise.webhooks.counters import protections
+from kruise.webhooks.doubts import Doubts
 from kruise.webhooks.feed import CONFIG_MAPS, Feed
 from kruise.webhooks.inject_handler import PATH as PODS
 from kruise.webhooks.injection import COMPONENT, Injection, leave_alone
@@ -44,11 +45,11 @@ from kruise.webhooks.injection import COMPONENT, Injection, leave_alone
 __all__ = ["ACCESSES", "OWN_ACCESSES", "setup"]
 
 ACCESSES: Final = (
-    Access(SIDECARSETS, ("list", "watch")),
+    Access(SIDECARSETS, ("get", "list", "watch")),
     Access(NAMESPACES, ("list", "watch")),
 )
 OWN_ACCESSES: Final = (
-    Access(REVISIONS, ("list", "watch"), namespaced_role=True),
+    Access(REVISIONS, ("get", "list", "watch"), namespaced_role=True),
     Access(CONFIG_MAPS, ("list", "watch"), namespaced_role=True, resource_names=(WHITE_LIST_CONFIG_MAP,)),
 )
 """In our own namespace."""
@@ -127,6 +128,7 @@ def _known(manager: Manager, options: Options, feed: Feed | None, kinds: Collect
             allow_privileged=options.allow_privileged,
         ),
         surroundings=surroundings,
+        doubts=Doubts(manager.client, options.pod_namespace).settle,
         storage_classes=storage_classes,
         protected=protected,
     )

@@ -89,10 +89,10 @@ def test_the_roles_of_the_runtime() -> None:
 
 
 def test_the_roles_of_the_webhooks() -> None:
-    assert short("ClusterRole", "kruise-webhooks") == {"list,watch namespaces", "list,watch sidecarsets"}
+    assert short("ClusterRole", "kruise-webhooks") == {"list,watch namespaces", "get,list,watch sidecarsets"}
     assert short("Role", "kruise-webhooks") == {
         "list,watch configmaps ['kruise-configuration']",
-        "list,watch controllerrevisions",
+        "get,list,watch controllerrevisions",
     }
     assert short("ClusterRole", "kruise-webhook-certificates") == {
         "get,patch mutatingwebhookconfigurations ['kruise-mutating-webhook-configuration']",

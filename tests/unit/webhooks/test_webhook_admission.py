@@ -12,7 +12,7 @@ from kruise.apis.sidecarset import HASH_ANNOTATION, WHITE_LIST_CONFIG_MAP, WHITE
 from kruise.features import resolve
 from kruise.webhooks.admission import AUTHOR_ANNOTATION
 from tests.unit.webhooks.test_webhook_setup import install, mesh
-from tests.unit.webhooks.webhooks_world import JSON, OWN, Decision, WebhookWorld, review, webhooks
+from tests.unit.webhooks.webhooks_world import JSON, OWN, Decision, Denying, WebhookWorld, review, webhooks
 
 GROUP = "apps.kruise.io"
 VERSIONS = ("v1alpha1", "v1beta1")
@@ -566,3 +566,83 @@ def test_without_a_white_list_a_gate_allows_every_annotation() -> None:
         assert (await validate(world, (await mutate(world, patched)).obj)).allowed
 
     webhooks(scenario, gates=gates(SidecarSetPatchPodMetadataDefaultsAllowed=True))
+
+
+# What the caches do not have yet.
+
+
+def canary(base: str) -> JSON:
+    obj = sidecars()
+    obj["metadata"] = {
+        "name": "trial",
+        "annotations": {"apps.kruise.io/sidecarset-canary": "true", "apps.kruise.io/sidecarset-base": base},
+    }
+    return obj
+
+
+def reads(world: WebhookWorld, mark: int) -> list[str]:
+    """What the manager asked the API server for, live, since *mark*."""
+    return [f"{call.verb} {call.name}" for call in list(world.server.log)[mark:] if call.verb in ("get", "list")]
+
+
+def revision(name: str, **labels: str) -> JSON:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {"name": name, "namespace": OWN, "labels": labels},
+        "revision": 1,
+        "data": {"spec": {}},
+    }
+
+
+def test_x30_a_base_and_a_revision_of_this_moment_are_asked_for_before_a_set_is_refused() -> None:
+    async def scenario(world: WebhookWorld) -> None:
+        trial = (await mutate(world, canary("base"))).obj
+        named = (await mutate(world, sidecars(injectionStrategy={"revision": {"revisionName": "mesh-1"}}))).obj
+        labelled = (await mutate(world, sidecars(injectionStrategy={"revision": {"customVersion": "v7"}}))).obj
+        for obj in (trial, named, labelled):
+            assert not (await validate(world, obj)).allowed
+        base = (await mutate(world, sidecars(selector={"matchLabels": {"app": "other"}}))).obj
+        base["metadata"]["name"] = "base"
+        set_of = {"kruise.io/sidecarset-name": "mesh", "apps.kruise.io/sidecarset-custom-version": "v7"}
+        for obj, plural, missing, asked in (
+            (trial, f"sidecarsets.{GROUP}", base, "get base"),
+            (named, "controllerrevisions.apps", revision("mesh-1"), "get mesh-1"),
+            (labelled, "controllerrevisions.apps", revision("mesh-2", **set_of), "list "),
+        ):
+            world.server.create(plural, missing)  # nothing runs until it is asked for: the caches cannot know
+            mark = len(world.server.log)
+            done = await validate(world, obj)
+            assert done.allowed, done.message
+            assert asked in reads(world, mark)
+
+    webhooks(scenario)
+
+
+def test_what_is_known_and_what_no_object_can_be_called_is_not_asked_for() -> None:
+    async def scenario(world: WebhookWorld) -> None:
+        await install(world, mesh("base", selector={"matchLabels": {"app": "other"}}))
+        for obj, allowed in (
+            (canary("base"), True),
+            (canary("no/name"), False),
+            (sidecars(injectionStrategy={"revision": {"revisionName": "../secrets"}}), False),
+            (sidecars(injectionStrategy={"revision": {"customVersion": "a,b=c"}}), False),
+            (sidecars(selector={}), False),
+        ):
+            made = (await mutate(world, obj)).obj
+            mark = len(world.server.log)
+            done = await validate(world, made)
+            assert (done.status, done.allowed) == (200, allowed), done.message
+            assert reads(world, mark) == []
+
+    webhooks(scenario)
+
+
+def test_rule31_what_cannot_be_asked_for_decides_nothing() -> None:
+    async def scenario(world: WebhookWorld) -> None:
+        made = (await mutate(world, canary("base"))).obj
+        done = await validate(world, made)
+        assert done.status == 503
+        assert "cannot be asked for" in done.text
+
+    webhooks(scenario, wrap=lambda inner: Denying(inner, "sidecarsets", "get"))

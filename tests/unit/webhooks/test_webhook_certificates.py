@@ -19,7 +19,6 @@ import yaml
 from kruise import app
 from kruise.config import parse_options
 from kruise.features import resolve
-from kruise.runtime.client.transport import ByteStream, Request, Response, Transport
 from kruise.runtime.clock import Random, SystemClock
 from kruise.runtime.errors import ConfigError
 from kruise.runtime.manager.certs import self_signed
@@ -30,7 +29,7 @@ from kruise.runtime.webhook.keeper import CertificateKeeper
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.webhooks.certificates import MUTATING, VALIDATING, hosts, reach, source, targets
 from tests.unit.webhooks.test_webhook_setup import mesh
-from tests.unit.webhooks.webhooks_world import HEADERS, JSON, OWN, options, review
+from tests.unit.webhooks.webhooks_world import HEADERS, JSON, OWN, Denying, options, review
 
 CONFIG: Final = Path(__file__).parents[3] / "config"
 MUTATINGS = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
@@ -210,25 +209,6 @@ def test_crt6_a_permission_that_is_missing_is_named_with_the_rule_to_add(resourc
             await keeper.set_up()
 
     run_virtual(main, seed=1)
-
-
-class Denying:
-    """A transport on which some verbs of some resources are forbidden, as the authorizer says it."""
-
-    def __init__(self, inner: Transport, resource: str, verb: str) -> None:
-        self._inner, self._resource, self._verb = inner, resource, verb
-
-    async def request(self, request: Request) -> Response:
-        if request.verb == self._verb and f"/{self._resource}/" in request.path:
-            status = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "not allowed"}
-            return Response(403, {"content-type": "application/json"}, json.dumps(status).encode())
-        return await self._inner.request(request)
-
-    async def stream(self, request: Request) -> ByteStream:
-        return await self._inner.stream(request)
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 def test_the_names_of_the_certificate_are_those_that_the_api_server_calls() -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from kruise import app
 from kruise.options import Options
+from kruise.runtime.client.transport import ByteStream, Request, Response, Transport
 from kruise.runtime.clock import Random
 from kruise.runtime.manager.http import Call, Reply
 from kruise.runtime.manager.manager import Manager
@@ -23,6 +24,7 @@ from kruise.runtime.webhook.patching import apply_patch
 from kruise.simulator.apiserver.server import ApiServer
 
 JSON = dict[str, Any]
+Wrap = Callable[[Transport], Transport]
 
 CRDS: Final = Path(__file__).parents[3] / "config" / "crd" / "bases"
 OWN: Final = "kruise-system"
@@ -98,11 +100,32 @@ def decision(reply: Reply, obj: JSON | None) -> Decision:
     return found
 
 
+class Denying:
+    """A transport on which some verbs of some resources are forbidden, as the authorizer says it."""
+
+    def __init__(self, inner: Transport, resource: str, verb: str) -> None:
+        self._inner, self._resource, self._verb = inner, resource, verb
+
+    async def request(self, request: Request) -> Response:
+        if request.verb == self._verb and f"/{self._resource}/" in request.path:
+            status = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "not allowed"}
+            return Response(403, {"content-type": "application/json"}, json.dumps(status).encode())
+        return await self._inner.request(request)
+
+    async def stream(self, request: Request) -> ByteStream:
+        return await self._inner.stream(request)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
 class WebhookWorld:
     """Make one with :func:`webhooks`."""
 
-    def __init__(self, clock: VirtualClock, settings: Options, *, server: ApiServer | None = None) -> None:
-        """Build a manager; with *server* it is a further replica there."""
+    def __init__(
+        self, clock: VirtualClock, settings: Options, *, server: ApiServer | None = None, wrap: Wrap | None = None
+    ) -> None:
+        """Build a manager; with *server* it is a further replica there. *wrap* stands between it and the server."""
         self.clock = clock
         self.server = server or ApiServer(clock, Random(1))
         for namespace in (OWN, "shop") if server is None else ():
@@ -110,8 +133,9 @@ class WebhookWorld:
         for path in sorted(CRDS.glob("*.yaml")) if server is None else ():
             self.server.create("customresourcedefinitions.apiextensions.k8s.io", yaml.safe_load(path.read_text()))
         self.metrics = Metrics(process=False)
+        transport: Transport = self.server.transport("kruise-manager")
         self.manager: Manager = app.build(
-            self.server.transport("kruise-manager"),
+            wrap(transport) if wrap is not None else transport,
             settings,
             clock=clock,
             rng=Random(2 if server is None else 3),
@@ -149,8 +173,10 @@ class WebhookWorld:
 def webhooks(scenario: Callable[[WebhookWorld], Awaitable[None]], *, running: bool = True, **settings: Any) -> None:
     """Run *scenario* in virtual time with a manager that runs, or with one that has not been started."""
 
+    wrap = settings.pop("wrap", None)
+
     async def main(clock: VirtualClock) -> None:
-        world = WebhookWorld(clock, options(**settings))
+        world = WebhookWorld(clock, options(**settings), wrap=wrap)
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(world.manager.run()) if running else None
             if running:
