@@ -165,6 +165,7 @@ if TYPE_CHECKING:
     )
     from kruise.runtime.log import bound, get_logger
     from kruise.runtime.manager.debug import DebugOptions
+    from kruise.runtime.manager.http import Address
     from kruise.runtime.manager.leader import ElectionOptions, Elector, Term
     from kruise.runtime.manager.lease import Durations
     from kruise.runtime.manager.manager import Manager, ManagerOptions, Phase
@@ -201,6 +202,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOW",
     "Access",
+    "Address",
     "AdmissionRequest",
     "After",
     "AlreadyExists",
@@ -401,6 +403,7 @@ _HOMES: Final = {
     ),
     "log": "bound get_logger",
     "manager.debug": "DebugOptions",
+    "manager.http": "Address",
     "manager.leader": "ElectionOptions Elector Term",
     "manager.lease": "Durations",
     "manager.manager": "Manager ManagerOptions Phase",

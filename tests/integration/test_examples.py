@@ -1,4 +1,4 @@
-"""Both examples, as processes, against the embedded API server over HTTP and against the real one."""
+"""The examples, as processes, against the embedded API server over HTTP and against the real one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
+import yaml
 
-from kruise.runtime import Key, NotFound, Object, PartialObject, Resource
+from kruise.runtime import Invalid, Key, NotFound, Object, PartialObject, Resource
 from kruise.runtime.manager.lease import LEASES
 from kruise.runtime.testing import eventually
 from tests.integration.conftest import Target
@@ -166,3 +169,61 @@ async def clean_up(target: Target, *namespaces: str) -> None:
     original = await get(target, Key("default", "settings"))
     if original is not None:
         await target.client.delete(CONFIGMAPS, original)
+
+
+WEBHOOK = "03_settings_webhook"
+
+
+async def test_web4_web5_a_webhook_of_a_users_own_completes_and_checks(target: Target, tmp_path: Path) -> None:
+    client, clock = target.client, target.clock
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path / "webhook.log"
+    manifest = (ROOT / "examples" / f"{WEBHOOK}.yaml").read_text()
+    configurations = [*yaml.safe_load_all(manifest)]
+    resources = {f"{kind}WebhookConfiguration": _configurations(kind) for kind in ("Mutating", "Validating")}
+
+    async def trusted() -> bool:
+        found = [await client.live.get(r, Key("", "settings.example.org")) for r in resources.values()]
+        listens = "listening" in await asyncio.to_thread(log.read_text)
+        return listens and all(one.webhooks[0]["clientConfig"].get("caBundle") for one in found)
+
+    async def create(name: str, **data: str) -> ConfigMap:
+        meta = {"name": name, "namespace": "default", "labels": {"example.org/settings": "true"}}
+        await client.create(CONFIGMAPS, {"metadata": meta, "data": data})
+        return await client.live.get(CONFIGMAPS, Key("default", name))
+
+    for one in configurations:
+        await client.create(resources[one["kind"]], {"metadata": one["metadata"], "webhooks": one["webhooks"]})
+    try:
+        async with running(target, log, f"{WEBHOOK}.py", str(port)) as process:
+            await eventually(trusted, clock, 30, what="a webhook that the API server can call")
+            good = await create("good", size="big")
+            assert good.data == {"replicas": "1", "colour": "green", "size": "big"}
+            with pytest.raises(Invalid, match=r"data\.replicas: 'many' is no number"):
+                await create("bad", replicas="many")
+            with pytest.raises(Invalid, match="the colour is chosen once"):
+                await client.mutate(CONFIGMAPS, good.key, lambda _: {"data": {"colour": "red"}})
+            await client.mutate(CONFIGMAPS, good.key, lambda _: {"data": {"replicas": "3"}})
+            assert (await client.live.get(CONFIGMAPS, good.key)).data["replicas"] == "3"
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(20):
+                assert await process.wait() == 0, log.read_text()
+    finally:
+        for resource in resources.values():
+            await client.delete(resource, await client.live.get(resource, Key("", "settings.example.org")))
+        with contextlib.suppress(NotFound):
+            await client.delete(CONFIGMAPS, await client.live.get(CONFIGMAPS, Key("default", "good")))
+    assert "Traceback" not in log.read_text()
+
+
+class Configuration(Object, frozen=True):
+    webhooks: list[dict[str, Any]] = msgspec.field(default_factory=list)
+
+
+def _configurations(kind: str) -> Resource[Configuration]:
+    plural = f"{kind.lower()}webhookconfigurations"
+    return Resource(
+        "admissionregistration.k8s.io", "v1", f"{kind}WebhookConfiguration", plural, Configuration, namespaced=False
+    )
