@@ -64,6 +64,8 @@ async def partitions(c: Cluster) -> None:
     web = UserSet(c)
     web.create(replicas=4, gated=True, rolling={**IN_PLACE_IF_POSSIBLE, "partition": 3, "maxUnavailable": 2})
     await c.patient(web.arrived, LONG)
+    # Pods below the partition are made from the current revision, and until a status names it that is the newest one.
+    await c.patient(lambda: bool(web.status.get("currentRevision")), 10 * LONG)
     web.image("app:v2")
     await c.patient(lambda: web.runs("app:v2") >= 1, LONG)
     web.roll(partition=1)

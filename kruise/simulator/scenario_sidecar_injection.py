@@ -201,12 +201,17 @@ async def canary(c: Cluster) -> None:
     await mesh.create()
     await c.clock.sleep(1)
     notes = {"apps.kruise.io/sidecarset-canary": "true", "apps.kruise.io/sidecarset-base": "mesh"}
-    await trial.create(
-        "side:v9",
-        strategy={"type": "NotUpdate"},
-        annotations=notes,
-        selector={"matchLabels": {"app": "web", "trial": "yes"}},
-    )
+    for _ in range(30):
+        # A replica that lags refuses it, because it does not know the base yet.
+        made = await trial.create(
+            "side:v9",
+            strategy={"type": "NotUpdate"},
+            annotations=notes,
+            selector={"matchLabels": {"app": "web", "trial": "yes"}},
+        )
+        if made is not None or trial.body:
+            break
+        await c.clock.sleep(2)
     await c.clock.sleep(1)
     Deployment(c, 4, labels=lambda number: {"trial": "yes"} if number == 0 else {})
     await c.patient(lambda: mesh.runs("side:v1") >= 3 and trial.runs("side:v9") >= 1, LONG)
