@@ -18,6 +18,7 @@ pytestmark = pytest.mark.real
 NEEDED = {
     *("test_broadcastjob", "test_faults", "test_leader", "test_process"),
     *("test_statefulset_rollout", "test_statefulset_faults", "test_statefulset_users", "test_statefulset_life"),
+    *("test_sidecarset_injection", "test_sidecarset_upgrade", "test_sidecarset_outage", "test_webhooks"),
 }
 """The modules that together do all that the manager can do."""
 
