@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from hack import kustomize
+from hack.gen_metrics_docs import workloads
 from hack.install_check import breaches
 from hack.kustomize import KustomizeError, render, render_text
 from hack.kustomize_yaml import dump, load
@@ -188,7 +189,7 @@ def test_plain_metrics_are_options_of_the_manager_too(tmp_path: Path) -> None:
 
 
 def test_alerts_ask_for_metrics_that_exist_and_name_a_section_of_the_runbook() -> None:
-    families = {one.name for one in Metrics(process=False).catalog}
+    families = {one.name for one in (*Metrics(process=False).catalog, *workloads())}
     sections = {
         f"#{title.lower()}" for title in re.findall(r"^## (\w+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
     }
