@@ -62,6 +62,7 @@ class AnswerReader:
 
     __slots__ = (
         "_chunked",
+        "_closing",
         "_left",
         "_mode",
         "_rest",
@@ -89,6 +90,7 @@ class AnswerReader:
         self._mode = self._head
         self._left = 0
         self._chunked = False
+        self._closing = False
         self._trailer = 0
         self._unzip: zlib._Decompress | None = None
 
@@ -164,7 +166,7 @@ class AnswerReader:
                 raise BadAnswer(f"its transfer coding is {coding[:40]!r}")
             # A length beside chunks is a contradiction: chunks count, and the connection carries nothing more.
             self.reusable = self.reusable and length is None
-            self._mode, self._chunked = self._size, True
+            self._mode, self._chunked = self._chunks, True
         elif length is not None:
             if _LENGTH.fullmatch(length) is None:
                 raise BadAnswer(f"its length is {length[:40]!r}")
@@ -175,49 +177,52 @@ class AnswerReader:
     # The body.
 
     def _body(self, data: bytes) -> None:
-        """Take the bytes of a body, or of a chunk, whose length is known."""
-        left = self._left - len(data)
-        if left >= 0:
-            self._left = left
-            self._take(data)
-            if left == 0 and not self._chunked:
-                self._finish()
-            elif left == 0:
-                self._mode = self._after_chunk
-            return
-        at, self._left = self._left, 0
-        self._take(data[:at])
-        if not self._chunked:
+        """Take the bytes of a body whose length is known."""
+        beyond = len(data) - self._left
+        self._left -= len(data)
+        self._take(data if beyond <= 0 else data[:-beyond])
+        if beyond >= 0:
             self._finish()
-            self._beyond(data[at:])
-            return
-        self._mode = self._after_chunk
-        self._after_chunk(data[at:])
+        if beyond > 0:
+            self._beyond(data[-beyond:])
 
-    def _after_chunk(self, data: bytes) -> None:
-        if len(data) < 2:
-            self._rest = data
-            return
-        if data[:2] != b"\r\n":
-            raise BadAnswer("a chunk does not end where its size says")
-        self._mode = self._size
-        if len(data) > 2:
-            self._size(data[2:])
+    def _chunks(self, data: bytes) -> None:
+        """Take chunks: each a line with its size, so many bytes, and the end of a line."""
+        at, end = 0, len(data)
+        while at < end:
+            if self._left:
+                stop = min(end, at + self._left)
+                self._left -= stop - at
+                self._closing = not self._left
+                self._take(data if stop - at == end else data[at:stop])
+                at = stop
+            elif self._closing:
+                if end - at < 2:
+                    break
+                if data[at : at + 2] != b"\r\n":
+                    raise BadAnswer("a chunk does not end where its size says")
+                self._closing = False
+                at += 2
+            else:
+                stop = data.find(b"\r\n", at)
+                if stop < 0:
+                    break
+                self._left = self._size(data[at:stop])
+                at = stop + 2
+                if not self._left:
+                    self._mode = self._trailers
+                    self._trailers(data[at:])
+                    return
+        self._rest = data[at:]
+        if len(self._rest) > _MAX_SIZE_LINE:
+            raise BadAnswer("a chunk without a size")
 
-    def _size(self, data: bytes) -> None:
-        end = data.find(b"\r\n")
-        if end < 0:
-            if len(data) > _MAX_SIZE_LINE:
-                raise BadAnswer("a chunk without a size")
-            self._rest = data
-            return
-        size = data[:end].partition(b";")[0].strip(b" \t")
+    @staticmethod
+    def _size(line: bytes) -> int:
+        size = line.partition(b";")[0].strip(b" \t")
         if _HEX.fullmatch(size) is None:
             raise BadAnswer(f"the size of a chunk is {size[:20]!r}")
-        self._left = int(size, 16)
-        self._mode = self._body if self._left else self._trailers
-        if end + 2 < len(data):
-            self._mode(data[end + 2 :])
+        return int(size, 16)
 
     def _trailers(self, data: bytes) -> None:
         """Pass over what follows the last chunk: lines, up to an empty one."""

@@ -54,6 +54,12 @@ def test_tra9_chunks_say_what_was_chunked(chunks: list[bytes], data: st.DataObje
     assert b"".join(reader.take()) == b"".join(chunks)
 
 
+def test_tra9_ten_thousand_chunks_may_come_at_once() -> None:
+    wire = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"2\r\n{}\r\n" * 10_000 + b"0\r\n\r\n"
+    reader = read(wire)
+    assert (reader.done, reader.reusable, len(reader.take())) == (True, True, 10_000)
+
+
 @given(st.binary(max_size=400))
 def test_res9_whatever_comes_is_an_answer_or_a_typed_error(junk: bytes) -> None:
     for wire in (junk, HEAD + junk, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + junk):
