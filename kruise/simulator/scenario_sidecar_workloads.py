@@ -44,7 +44,8 @@ SIDECAR_WORKLOADS: Final[dict[str, Workload]] = {
         _of("injection-paused", injection.injection_paused, injection.upgraded_and_held, end=injection.ready_pods),
         _of("outage-ignored", injection.outage_ignored, arrived("side:v1"), writes=8),
         _of("outage-waited", injection.outage_waited, arrived("side:v1", total=3), writes=6),
-        _of("rotation", injection.rotation, arrived("side:v1"), writes=30),
+        # Pods that change their minds every few seconds would do so for the whole year.
+        _of("rotation", injection.rotation, arrived("side:v1"), writes=30, pods=False),
         _of("broken-notes", injection.broken_notes, injection.all_or_marked, writes=18),
         _of("cold", upgrades.cold, arrived("side:v2", total=5), writes=20),
         _of("percent", upgrades.percent, arrived("side:v3"), writes=28),
