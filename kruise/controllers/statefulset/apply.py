@@ -15,7 +15,8 @@ Guarantees:
 * A creation that may or may not have happened, or whose name is taken, is settled by a live read of the name, never by
   another name (rules 5 and 6; spec 5.1).
 * A 409, a 422 of the uid and a 404 of a patch mean that the decision is stale: that chain ends without an error, is
-  counted in :attr:`Applied.stale`, and the next event decides again.
+  counted in :attr:`Applied.stale`, and the next event decides again. What is known to be stale is not sent: a chain
+  that waited for its place while somebody else wrote to its pod would only be refused.
 
 What this does not do: no conflict is retried here, and no event is sent; ``reports`` has the words.
 """
@@ -23,7 +24,7 @@ What this does not do: no conflict is retried here, and no event is sent; ``repo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,7 +48,7 @@ from kruise.controllers.statefulset.plan import Plan
 from kruise.runtime.client.client import Client, PatchKind
 from kruise.runtime.client.window import write_ahead
 from kruise.runtime.errors import AlreadyExists, Conflict, Fenced, NotFound, RuntimeFault, UnknownOutcome
-from kruise.runtime.objects import Key, owned_by
+from kruise.runtime.objects import Key, Object, compare_versions, owned_by
 
 __all__ = ["Applied", "apply"]
 
@@ -80,9 +81,15 @@ class Applied:
         return Results(tuple(self.done), (*self.failures, *earlier))
 
 
-async def apply(client: Client, sts: StatefulSet, plan: Plan) -> Applied:
-    """Perform the chains of *plan*. Errors are collected; Fenced and cancellation are raised."""
-    work = _Work(client, sts)
+Seen = Callable[[Key], Object | None]
+
+
+async def apply(client: Client, sts: StatefulSet, plan: Plan, *, seen: Seen = lambda _: None) -> Applied:
+    """Perform the chains of *plan*. Errors are collected; Fenced and cancellation are raised.
+
+    *seen* has the newest known version of a pod, at any time.
+    """
+    work = _Work(client, sts, seen)
     running = (*plan.continuations, *plan.disruptions)
     async with asyncio.TaskGroup() as group:
         if running:
@@ -106,8 +113,9 @@ def _place(pair: tuple[Chain, Step]) -> tuple[int, str]:
 class _Work:
     """One application of one plan."""
 
-    def __init__(self, client: Client, sts: StatefulSet) -> None:
+    def __init__(self, client: Client, sts: StatefulSet, seen: Seen) -> None:
         self._client = client
+        self._seen = seen
         self._sts = sts
         self.applied = Applied()
         self._refused = False
@@ -182,6 +190,8 @@ class _Work:
     async def _patch_pod(self, step: PatchPod, versions: dict[str, str]) -> None:
         """Send the writes of one step, each on the version that the one before returned."""
         uid = step.pod.uid
+        if uid not in versions and self._is_stale(step.pod):
+            raise _StaleError
         for write in step.writes:
             try:
                 meta = await self._client.patch(
@@ -197,6 +207,13 @@ class _Work:
             if meta is not None:
                 versions[uid] = meta.resource_version
             write_ahead.set(True)
+
+    def _is_stale(self, pod: Pod) -> bool:
+        """Tell whether a newer version of *pod* is known than the one that the plan rests on."""
+        seen = self._seen(pod.key)
+        if seen is None or seen.uid != pod.uid:
+            return False
+        return (compare_versions(seen.resource_version, pod.resource_version) or 0) > 0
 
     async def _delete_pod(self, step: DeletePod, versions: dict[str, str]) -> None:
         pod = step.pod

@@ -196,7 +196,7 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
         planned = plan(view, now, holds=waiting, unsure=unsure)
         if not planned.empty:
             only_waiting()
-        done = await apply(self._client, sts, planned)
+        done = await apply(self._client, sts, planned, seen=self.observer.stores.pods.raw)
         for chain in done.stale:
             log.debug("a decision is stale, the next event decides again", StatefulSet=str(sts.key), pod=chain.name)
         self._hold(kept, planned, done, waiting)

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from kruise.apis.core import CLAIMS, PODS, Pod
 from kruise.apis.statefulset import STATEFULSETS
@@ -209,6 +210,24 @@ def test_rule3_a_foreign_change_ends_the_chain_silently(before: bool) -> None:
         refused = [c for c in world.sent() if c.code == 409]
         assert len(refused) == 1, "sent once, not repeated"
         assert (await world.read("web-0")).spec.containers[0].image == "web:1"
+
+    simulate(scenario)
+
+
+def test_rule3_what_is_known_to_be_stale_is_not_sent() -> None:
+    async def scenario(b: World) -> None:
+        pods = [await b.pod(f"web-{n}") for n in range(3)]
+        b.server.patch(PODS, "web-0", {"metadata": {"labels": {"a": "b"}}}, "ns", actor="kubelet")
+        newer = await b.read("web-0")
+        older = replace(pods[1], metadata=replace(pods[1].metadata, resource_version="1"))
+        another = replace(pods[2], metadata=replace(pods[2].metadata, uid="another", resource_version="99999"))
+        known = {newer.key: newer, older.key: older, another.key: another}
+        view: Any = None
+        chains = tuple(b.update(pod, n) for n, pod in enumerate(pods))
+        done = await apply(b.client, SET, Plan(view, 0.0, disruptions=chains), seen=known.get)
+        assert [chain.name for chain in done.stale] == ["web-0"]
+        assert sorted(chain.name for chain, _ in done.done) == ["web-1", "web-2"], "a cache that lags says nothing"
+        assert {call.name for call in b.sent("patch")} == {"web-1", "web-2"}
 
     simulate(scenario)
 
