@@ -344,6 +344,18 @@ async def opened(clock: VirtualClock, *, nodes: int, seed: int = 0, latency: flo
             await world.end()
 
 
+def template_of(image: str, **spec: Any) -> dict[str, Any]:
+    """Return a pod template whose container runs *image*."""
+    return {
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": f"sim.kruise.io/{image}:v1"}], **spec}
+    }
+
+
+def ended(world: World, name: str = "sweep") -> bool:
+    """Tell whether a job is gone or has come to its end."""
+    return world.gone(name) or world.phase(name) in ("completed", "failed")
+
+
 def simulate(
     scenario: Scenario,
     *,
