@@ -12,6 +12,7 @@ from typing import Final
 
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.sidecarset import SIDECARSETS
+from kruise.apis.sidecarset_policy import SidecarPolicy
 from kruise.apis.statefulset import STATEFULSETS
 from kruise.controllers.broadcastjob.setup import setup as setup_broadcastjob
 from kruise.controllers.sidecarset.setup import setup as setup_sidecarset
@@ -97,6 +98,7 @@ def build(
             gauges=options.object_metrics,
             resync=options.sync_period,
             namespace=options.pod_namespace,
+            concerns=SidecarPolicy(allowed=frozenset(options.sidecar_policy_allow)).concerns,
         )
     if STATEFULSETS.kind in enabled:
         setup_statefulset(

@@ -107,6 +107,7 @@ DEFAULT_HISTORY_LIMIT: Final = 10
 AVAILABLE: Final = "Available"
 PROGRESSING: Final = "Progressing"
 INJECTED: Final = "Injected"
+RAISES_PRIVILEGES: Final = "RaisesPrivileges"
 
 ABSENT: Final = msgspec.Raw(b"null")
 

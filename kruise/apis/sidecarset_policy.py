@@ -8,6 +8,8 @@ Guarantees:
 * ``compat`` refuses nothing that OpenKruise accepts: each finding is a warning. ``strict`` refuses each finding whose
   item is not allowed. :data:`ITEMS` are the names with which items are allowed.
 * ``--allow-privileged=false`` refuses privileged containers under both policies, as OpenKruise does.
+* What is warned of at admission, images aside, is said again by :meth:`SidecarPolicy.concerns`, for a condition of the
+  set: a warning is seen by its author alone.
 * A finding has the path of the field; it never quotes a value but that of an image.
 
 What this does not do: what shareVolumePolicy and transferEnv would copy is known only when a pod comes, so asking for
@@ -87,6 +89,11 @@ class SidecarPolicy:
             else:
                 warnings.append(f"{one.field}: {one.text}")
         return Verdict(tuple(errors), tuple(warnings))
+
+    def concerns(self, obj: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return what a stored SidecarSet, plain JSON, asks for and nobody has allowed; images are not among it."""
+        silent = self.allowed | {IMAGE}
+        return tuple(f"{one.field}: {one.text}" for one in findings(obj) if one.item not in silent)
 
 
 def findings(obj: Mapping[str, Any], *, images: Iterable[str] = ()) -> Iterator[Found]:

@@ -64,6 +64,7 @@ class Reason(enum.StrEnum):
     CONTAINER_NAME_CONFLICT = "ContainerNameConflict"
     NOT_INJECTED = "NotInjected"
     INJECTED = "Injected"
+    PRIVILEGES_FOUND = "PrivilegesFound"
 
     # BroadcastJob.
     NODE_CORDONED = "NodeCordoned"

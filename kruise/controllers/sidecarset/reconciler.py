@@ -26,9 +26,11 @@ What this does not do: it decides nothing; ``plan`` does.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from kruise.apis.core import PODS, Pod
 from kruise.apis.sidecarset import PROGRESSING, SIDECARSETS, SidecarSet
@@ -84,8 +86,15 @@ class _Kept:
     passing: bool = False
     """A pass is under way: its view may not change."""
     generation: int = 0
+    concerns: tuple[str, ...] = ()
+    """What the policy for sidecars warns of in this generation."""
     written: float = -math.inf
     """Monotonic seconds: when the status was written last."""
+
+
+def _no_concerns(_: Mapping[str, Any]) -> tuple[str, ...]:
+    """Warn of nothing."""
+    return ()
 
 
 class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
@@ -103,8 +112,12 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         namespace: str = "kruise-system",
         scopes: Sequence[str] = (),
         check_every: float = CHECK_EVERY,
+        concerns: Callable[[Mapping[str, Any]], tuple[str, ...]] = _no_concerns,
     ) -> None:
-        """*namespace* is that of the manager, *scopes* are those that the caches have: none for all."""
+        """*namespace* is that of the manager, *scopes* are those that the caches have: none for all.
+
+        *concerns* says what is to be warned of in a set, plain JSON, for as long as it is there.
+        """
         super().__init__(
             SIDECARSETS,
             stores.sets,
@@ -116,6 +129,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
             action_of=action_of,
         )
         self._history = History(client, namespace)
+        self._concerns = concerns
         self.observer: Final = Observer(stores, clock)
         self._sight = Sight(
             client,
@@ -154,6 +168,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         if kept.generation != one.metadata.generation:
             kept.holds.clear()  # the user may have repaired what failed (QUE4)
             kept.generation = one.metadata.generation
+            kept.concerns = self._concerns({"spec": msgspec.json.decode(msgspec.json.encode(one.spec))})
         kept.passing = True
         try:
             return await self._observe(one, kept, live=live)
@@ -212,7 +227,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
             count, facts = one.status.collision_count or 0, Facts(failures=failures)
         else:
             count, facts = choice.chosen.collision_count, Facts(failures=failures, contents=choice.contents)
-        return settle(planned.view, planned, collision_count=count, facts=facts)
+        return settle(planned.view, planned, collision_count=count, facts=facts, concerns=kept.concerns)
 
     def _hold(self, kept: _Kept, view: View, done: Applied) -> None:
         """Let what failed in this pass wait, and forget what is no longer to be done."""

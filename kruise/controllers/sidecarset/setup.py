@@ -10,10 +10,12 @@ What this does not do: it starts nothing; the manager does. Admission has its ow
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from kruise.apis.core import NAMESPACES, PODS, REVISIONS
 from kruise.apis.sidecarset import SIDECARSETS
+from kruise.apis.sidecarset_policy import SidecarPolicy
 from kruise.controllers.sidecarset.gauges import add_gauges
 from kruise.controllers.sidecarset.observe import ORPHAN_REVISIONS, Stores
 from kruise.controllers.sidecarset.reconciler import SidecarSetReconciler
@@ -24,6 +26,8 @@ __all__ = ["ACCESSES", "NAME", "setup"]
 
 NAME: Final = "sidecarset-controller"
 """In metrics, events, logs and the user agent; OpenKruise's name."""
+
+_DEFAULT_POLICY: Final = SidecarPolicy()
 
 ACCESSES: Final = (
     Access(SIDECARSETS, ("patch",), subresource="status"),
@@ -42,12 +46,14 @@ def setup(
     gauges: str = "basic",
     resync: float | None = None,
     namespace: str = "kruise-system",
+    concerns: Callable[[Mapping[str, Any]], tuple[str, ...]] = _DEFAULT_POLICY.concerns,
 ) -> Controller:
     """Build the controller and add it to *manager*.
 
     *gauges* is the flag ``--object-metrics``: basic, full or none; *resync* re-checks every set each so many seconds;
-    *namespace* is that of the manager, where revisions are kept and where no pod gets sidecars. A manager with several
-    controllers sets this one up first: where only some namespaces are watched, its revisions are in one more.
+    *namespace* is that of the manager, where revisions are kept and where no pod gets sidecars; *concerns* says what a
+    set is to be warned of. A manager with several controllers sets this one up first: where only some namespaces are
+    watched, its revisions are in one more.
     """
     cache = manager.cache
     cache.include(REVISIONS, namespace)
@@ -67,6 +73,7 @@ def setup(
         controller=NAME,
         namespace=namespace,
         scopes=cache.namespaces,
+        concerns=concerns,
     )
     observer = reconciler.observer
     controller = (

@@ -8,6 +8,7 @@ Guarantees:
 * The counts are those of the view, kept with every event; all are always written, zeros too.
 * Available, Progressing and Injected are always there. Injected names the first ten pods that should have been
   injected and were not (C11), and counts those that need not be; the reasons of all pods are ``explain``'s.
+  RaisesPrivileges is there while the set asks for something that the policy for sidecars warns of (reliability 8.4).
 * ``lastTransitionTime`` moves with the status of a condition only, and equal states give equal texts: nothing is
   written for nothing (X28). Conditions of others stay. Finding the words looks at a few pods, however many there are.
 
@@ -16,7 +17,7 @@ What this does not do: nothing here writes, and no pace is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -25,6 +26,7 @@ from kruise.apis.sidecarset import (
     AVAILABLE,
     INJECTED,
     PROGRESSING,
+    RAISES_PRIVILEGES,
     SidecarSetCondition,
     SidecarSetStatus,
 )
@@ -59,8 +61,18 @@ class Settled:
     """A condition has another status, for which somebody may wait: write it at once, unless that is often so."""
 
 
-def settle(view: View, plan: Plan, *, collision_count: int = 0, facts: Facts | None = None) -> Settled:
-    """Return the status that *view* and *plan* give. *facts* add failed attempts, and old versions."""
+def settle(
+    view: View,
+    plan: Plan,
+    *,
+    collision_count: int = 0,
+    facts: Facts | None = None,
+    concerns: Sequence[str] | None = None,
+) -> Settled:
+    """Return the status that *view* and *plan* give. *facts* add failed attempts, and old versions.
+
+    *concerns* are what the policy for sidecars warns of; with ``None`` the condition of it stays as it is stored.
+    """
     old = view.frame.set.status
     facts = facts or Facts()
     facts = Facts(
@@ -74,7 +86,7 @@ def settle(view: View, plan: Plan, *, collision_count: int = 0, facts: Facts | N
         contents=facts.contents,
         held=frozenset(),  # only the first ones are asked, and these no partition keeps
     )
-    status = counted(view, collision_count, _conditions(view, facts, format_time(plan.now)))
+    status = counted(view, collision_count, _conditions(view, facts, concerns, format_time(plan.now)))
     if not counts_differ(old, status) and old.conditions == status.conditions:
         return Settled(None)
     first = status.observed_generation > old.observed_generation or old.latest_revision != status.latest_revision
@@ -133,12 +145,20 @@ def _condition(one: SidecarSetCondition) -> dict[str, Any]:
 # ---- conditions ------------------------------------------------------------------------------------------------------
 
 
-def _conditions(view: View, facts: Facts, stamp: str) -> tuple[SidecarSetCondition, ...]:
+def _conditions(
+    view: View, facts: Facts, concerns: Sequence[str] | None, stamp: str
+) -> tuple[SidecarSetCondition, ...]:
     stored = view.frame.set.status.conditions
     old = {one.type: one for one in stored}
     found = ((AVAILABLE, *_available(view)), (PROGRESSING, *_progressing(view, facts)), (INJECTED, *_injected(view)))
     ours = (_made(old.get(kind), kind, on, reason, text, stamp) for kind, on, reason, text in found)
-    return (*ours, *(one for one in stored if one.type not in _OURS))
+    replaced = _OURS if concerns is None else (*_OURS, RAISES_PRIVILEGES)
+    others = (one for one in stored if one.type not in replaced)
+    if not concerns:
+        return (*ours, *others)
+    text = "; ".join(concerns)
+    raised = _made(old.get(RAISES_PRIVILEGES), RAISES_PRIVILEGES, True, Reason.PRIVILEGES_FOUND, text, stamp)
+    return (*ours, raised, *others)
 
 
 def _made(

@@ -121,3 +121,13 @@ def test_the_options_know_the_items() -> None:
         parse_options(["--sidecar-policy-allow=hostPath,root"], {})
     with pytest.raises(ConfigError, match="--sidecar-policy=lax: want one of compat, strict"):
         parse_options(["--sidecar-policy=lax"], {})
+
+
+def test_concerns_are_the_findings_that_nobody_has_allowed_images_aside() -> None:
+    one = sidecars({"image": "x:latest", "securityContext": {"privileged": True, "runAsUser": 0}})
+    assert SidecarPolicy().concerns(one) == (
+        "spec.containers[0].securityContext.privileged: a privileged container is root on the node",
+        "spec.containers[0].securityContext.runAsUser: it runs as root",
+    )
+    assert SidecarPolicy(allowed=frozenset({"privileged", "runAsUser"})).concerns(one) == ()
+    assert SidecarPolicy().concerns({"spec": {"containers": None, "volumes": None}}) == ()

@@ -369,6 +369,25 @@ def test_x28_an_unchanged_status_is_not_written_again() -> None:
     assert settle(world.view, world.plan()).status is None
 
 
+def test_what_the_policy_warns_of_is_a_condition_for_as_long_as_it_is_so() -> None:
+    world = world_of(1)
+
+    def raised(concerns: tuple[str, ...] | None) -> list[tuple[str, str, str]]:
+        status = settle(world.view, world.plan(), concerns=concerns).status or world.view.frame.set.status
+        plain = world.body
+        world.body = lambda: {**plain(), "status": wire(status)}  # type: ignore[method-assign]
+        world.view.set_set(world.set())
+        return [(c.status, c.reason, c.message) for c in status.conditions if c.type == "RaisesPrivileges"]
+
+    assert raised(()) == []
+    warned = [("True", "PrivilegesFound", "spec.volumes[0].hostPath: it reaches; spec.volumes[1].hostPath: so")]
+    both = ("spec.volumes[0].hostPath: it reaches", "spec.volumes[1].hostPath: so")
+    assert raised(both) == warned
+    assert raised(None) == warned, "who does not judge leaves it alone"
+    assert settle(world.view, world.plan(), concerns=both).status is None
+    assert raised(()) == []
+
+
 # ---- order and revisions ---------------------------------------------------------------------------------------------
 
 

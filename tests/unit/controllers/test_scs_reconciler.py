@@ -8,6 +8,7 @@ import pytest
 
 from kruise.apis.core import PODS, REVISIONS
 from kruise.apis.sidecarset import SIDECARSETS
+from kruise.apis.sidecarset_policy import SidecarPolicy
 from kruise.runtime.controller import After, Done
 from kruise.runtime.errors import Conflict, Fenced, Forbidden, UnknownOutcome
 from kruise.simulator.apiserver.call import Answer, Call
@@ -62,6 +63,31 @@ def test_perf46_a_trailing_status_is_never_lost_and_its_window_is_not_moved() ->
         assert b.numbers() == (6, 6, 6, 6)
 
     bench(scenario)
+
+
+def test_a_set_that_raises_privileges_says_so_until_it_does_not() -> None:
+    """Reliability 8.4: a warning at admission is seen by its author alone."""
+
+    def mount(body: dict[str, Any]) -> None:
+        body["spec"]["volumes"] = [{"name": "host", "hostPath": {"path": "/"}}]
+
+    async def scenario(b: Bench) -> None:
+        b.create()
+        await b.once()
+        assert b.condition("RaisesPrivileges") == {}
+        b.edit(mount)
+        await b.once()
+        said = b.condition("RaisesPrivileges")
+        assert said["status"] == "True"
+        assert said["message"] == "spec.volumes[0].hostPath: it reaches the files of the node"
+        mark = b.mark()
+        await b.once()
+        assert b.mark() == mark
+        b.edit(lambda body: body["spec"].update(volumes=[]))
+        await b.once()
+        assert b.condition("RaisesPrivileges") == {}
+
+    bench(scenario, concerns=SidecarPolicy().concerns)
 
 
 def test_perf46_a_condition_that_turns_to_and_fro_is_told_twice_a_second_at_most() -> None:
