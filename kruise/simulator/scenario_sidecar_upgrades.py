@@ -131,8 +131,11 @@ async def priorities(c: Cluster) -> None:
     await c.clock.sleep(1)
     Deployment(c, 5, labels=lambda number: {"first": "yes"} if number in (1, 3) else {})
     await c.patient(lambda: mesh.runs("side:v1") >= 5, LONG)
-    await c.clock.sleep(10)
+    # They wait for longer than a view may be old, so nothing excuses another order.
+    await mesh.strategy(paused=True)
     await mesh.image("side:v2")
+    await c.clock.sleep(20)
+    await mesh.strategy(paused=False)
 
 
 def the_first_two(c: Cluster) -> bool:
