@@ -316,8 +316,11 @@ def test_the_installer_is_taken_without_a_warning_and_gives_the_rights_that_it_s
     done = server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "dist/install.yaml"))
     # Pod Security warns of a Deployment whose pods it would refuse.
     assert done.stderr == ""
-    for group, resource, verb in sorted(rbac.granted()):
-        assert _may(server, group, resource, verb), (group, resource, verb)
+    for one in (access for some in rbac.accesses().values() for access in some):
+        plural = f"{one.resource.plural}/{one.subresource}".rstrip("/")
+        for verb in one.verbs:
+            for name in one.resource_names or ("",):
+                assert _may(server, one.resource.group, plural, verb, name=name), (one, verb)
     refused = [
         ("", "secrets", "get"),
         ("", "pods", "update"),

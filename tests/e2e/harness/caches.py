@@ -11,10 +11,10 @@ import time
 
 from tests.e2e.harness.jobs import Body
 from tests.e2e.harness.manager import ManagerProcess
-from tests.e2e.harness.observer import PATHS
+from tests.e2e.harness.observer import LEASES, PATHS
 from tests.e2e.harness.world import World
 
-CACHED = ("pods", "nodes", "broadcastjobs.apps.kruise.io")
+CACHED = tuple(resource for resource in PATHS if resource != LEASES)
 
 Objects = dict[str, tuple[str, str]]
 """``namespace/name`` to uid and version."""
