@@ -169,8 +169,16 @@ def rule(world: World) -> Iterator[Callable[[str, str, str, str], None]]:
 
 
 ROLE = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/kruise-{CONTROLLER}"
-SETS_ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/kruise-statefulset-controller"
-"""It grants the same rights to pods: who loses one loses both."""
+OTHERS = tuple(
+    f"/apis/rbac.authorization.k8s.io/v1/clusterroles/kruise-{kind}-controller"
+    for kind in ("statefulset", "sidecarset")
+)
+"""They may grant the same rights: who is to lose one loses all of them."""
+
+
+def grants(world: World, path: str, resource: str, verb: str) -> bool:
+    """Tell whether the role at *path* gives the right."""
+    return any(resource in one["resources"] and verb in one["verbs"] for one in world.call("GET", path)["rules"])
 
 
 @pytest.mark.parametrize(
@@ -188,7 +196,7 @@ def test_a_missing_permission_is_named_and_recovers(
     """F15: the rule to add stands in a log line; with it, everything goes on by itself."""
     world.nodes(5)
     observer = watched.observer
-    for role in (ROLE, SETS_ROLE) if resource == "pods" else (ROLE,):
+    for role in (ROLE, *(one for one in OTHERS if grants(world, one, resource, verb))):
         rule("ClusterRole", role, resource, verb)
     try:
         manager = launch()
