@@ -7,15 +7,18 @@ What this does not do: it prints nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from kruise.cli.cluster import Cluster
+from kruise.controllers.common.reasons import Decision
+from kruise.runtime.clock import format_time
 from kruise.runtime.errors import NotFound, RuntimeFault
 from kruise.runtime.objects import Key, Object, Resource
 
-__all__ = ["DEGRADED", "DONE", "TIMEOUT", "Answer", "Look", "columns", "read"]
+__all__ = ["DEGRADED", "DONE", "TIMEOUT", "Answer", "Look", "columns", "next_check", "read"]
 
 DONE: Final = 0
 DEGRADED: Final = 2
@@ -54,3 +57,8 @@ def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return *rows* of equal length as lines, in columns that are as wide as they must be."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def next_check(one: Decision, now: float) -> str:
+    """Return when time alone may change the answer, RFC 3339; ``""`` when it takes an event."""
+    return "" if one.next_check is None else format_time(math.ceil(now + one.next_check))

@@ -10,7 +10,6 @@ What this does not do: it needs no manager and asks none.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import Any, Final
 
@@ -18,14 +17,13 @@ import msgspec
 
 from kruise.apis.selectors import SelectorError, convert_fast
 from kruise.apis.sidecarset import AVAILABLE, INJECTED, PROGRESSING, SIDECARSETS, SidecarSet
-from kruise.cli.answer import DEGRADED, DONE, Answer, columns
+from kruise.cli.answer import DEGRADED, DONE, Answer, columns, next_check
 from kruise.cli.cluster import Cluster
 from kruise.cli.seen_sidecarset import PodRow, Seen, observe
-from kruise.controllers.common.reasons import Decision, Reason
+from kruise.controllers.common.reasons import Reason
 from kruise.controllers.sidecarset import slots as m
 from kruise.controllers.sidecarset.order import budget
 from kruise.controllers.sidecarset.status import wire
-from kruise.runtime.clock import format_time
 from kruise.runtime.objects import Key
 
 __all__ = ["NAMES", "as_document", "as_table", "ended", "exit_code", "look"]
@@ -167,14 +165,9 @@ def _decision(row: PodRow, now: float) -> dict[str, Any]:
         **({"fields": fields.split(", ")} if fields else {}),
         "evidence": one.evidence,
         "since": one.since or "",
-        "nextCheck": _check(one, now),
+        "nextCheck": next_check(one, now),
         "unblockedBy": one.unblocked_by,
     }
-
-
-def _check(one: Decision, now: float) -> str:
-    """Return when time alone may change the answer, RFC 3339; ``""`` when it takes an event."""
-    return "" if one.next_check is None else format_time(math.ceil(now + one.next_check))
 
 
 _HEADER: Final = ("POD", "NODE", "REVISION", "STATE", "REASON", "NEXT CHECK", "EVIDENCE")
@@ -206,7 +199,7 @@ def as_table(seen: Seen) -> str:
 
 
 def _row(row: PodRow, now: float) -> tuple[str, ...]:
-    check, evidence = _check(row.decision, now) or "-", row.decision.evidence or "-"
+    check, evidence = next_check(row.decision, now) or "-", row.decision.evidence or "-"
     return str(row.key), row.node or "-", row.revision or "-", row.state, row.reason, check, evidence
 
 

@@ -15,12 +15,11 @@ told (``--feature-gates``).
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import Any, Final
 
 from kruise.apis.statefulset import FAILED_CREATE_POD, FAILED_UPDATE_POD, STATEFULSETS, StatefulSet
-from kruise.cli.answer import DEGRADED, DONE, Answer, columns
+from kruise.cli.answer import DEGRADED, DONE, Answer, columns, next_check
 from kruise.cli.cluster import Cluster
 from kruise.cli.seen_statefulset import REFUSALS, PodRow, Seen, Wrong, observe, pod_rows
 from kruise.controllers.common.reasons import Decision, Reason
@@ -28,7 +27,6 @@ from kruise.controllers.statefulset.explain import users_of_budget
 from kruise.controllers.statefulset.setup import settings_of
 from kruise.controllers.statefulset.status import wire
 from kruise.controllers.statefulset.view import View
-from kruise.runtime.clock import format_time
 from kruise.runtime.objects import Key
 
 __all__ = ["AMBIGUOUS", "NAMES", "as_document", "as_table", "ended", "exit_code", "look"]
@@ -120,14 +118,9 @@ def _decision(one: Decision, row: PodRow | None, now: float) -> dict[str, Any]:
     return found | {
         "evidence": one.evidence,
         "since": one.since or "",
-        "nextCheck": _check(one, now),
+        "nextCheck": next_check(one, now),
         "unblockedBy": one.unblocked_by,
     }
-
-
-def _check(one: Decision, now: float) -> str:
-    """Return when time alone may change the answer, RFC 3339; ``""`` when it takes an event."""
-    return "" if one.next_check is None else format_time(math.ceil(now + one.next_check))
 
 
 def as_table(seen: Seen) -> str:
@@ -165,7 +158,7 @@ def _row(row: PodRow, now: float) -> tuple[str, ...]:
     decision = row.decision
     assert decision is not None
     where = row.node or "-", row.revision or "-"
-    check = _check(decision, now) or "-"
+    check = next_check(decision, now) or "-"
     return str(row.ordinal), row.pod, *where, row.state, row.reason, check, decision.evidence or "-"
 
 
