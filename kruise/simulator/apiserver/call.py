@@ -104,6 +104,12 @@ class Call:
     """The annotations that admission would leave in an audit log."""
 
     @property
+    def known(self) -> ResourceType:
+        """The resource, of a request that the router has resolved."""
+        assert self.info is not None, "the router has found the resource"
+        return self.info
+
+    @property
     def resource(self) -> str:
         """``plural.group``, or ``""``."""
         return self.info.name if self.info is not None else ""

@@ -20,10 +20,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from kruise.runtime.clock import format_time
-from kruise.simulator.apiserver.call import Call
 from kruise.simulator.apiserver.failure import Cause, invalid_value, of_errors, required, unsupported_value
 from kruise.simulator.apiserver.fieldvalidation import cannot_read, tell
-from kruise.simulator.apiserver.resources import ResourceType
+from kruise.simulator.apiserver.resources import Reading, ResourceType
 from kruise.simulator.apiserver.rules import Rules
 from kruise.simulator.apiserver.schema import Schema
 from kruise.simulator.apiserver.typed import EmbeddedProblem
@@ -48,16 +47,14 @@ def definition_type(crd: Body) -> ResourceType:
     rules = {name: Rules(body) for name, body in bodies.items()}
     scaled = {v["name"]: (v.get("subresources") or {}).get("scale") or {} for v in served}
 
-    def prepare(obj: Body, call: Call, old: Body | None) -> list[Cause]:
+    def prepare(obj: Body, call: Reading, old: Body | None) -> list[Cause]:
         schema = schemas[call.version]
-        info = call.info
-        assert info is not None, "the router has found the resource"
         if not call.pruned:
             try:
                 unknown = schema.prune(obj)
             except EmbeddedProblem as problem:
-                raise cannot_read(obj, info, call, str(problem)) from None
-            tell([f'unknown field "{path}"' for path in unknown], obj, info, call)
+                raise cannot_read(obj, names["kind"], call, str(problem)) from None
+            tell([f'unknown field "{path}"' for path in unknown], obj, names["kind"], call)
         schema.default(obj)
         if call.subresource == "status":
             causes = schema.check_status(obj) + _accessed(obj, scaled[call.version], "statusReplicasPath")

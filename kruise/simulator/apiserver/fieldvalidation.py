@@ -20,7 +20,7 @@ from typing import Any, Final
 from kruise.simulator.apiserver import typed
 from kruise.simulator.apiserver.call import Call
 from kruise.simulator.apiserver.failure import Cause, Failure, bad_request, invalid, invalid_value, unsupported_value
-from kruise.simulator.apiserver.resources import ResourceType
+from kruise.simulator.apiserver.resources import Reading, ResourceType
 
 Body = dict[str, Any]
 
@@ -55,30 +55,30 @@ class Level:
         try:
             read = typed.read_metadata(obj, unknown) if info.custom else typed.read(obj, info, unknown)
         except typed.TypeProblem as problem:
-            raise cannot_read(obj, info, call, str(problem)) from None
+            raise cannot_read(obj, info.kind, call, str(problem)) from None
         found = [f'unknown field "{path}"' for path in unknown]
         if call.verb != "patch" and (call.http or self.name == "Strict"):
             # A second parse of each body; in process nobody writes a field twice.
             found += [f'duplicate field "{path}"' for path in _repeated(call)]
-        tell(found, obj, info, call)
+        tell(found, obj, info.kind, call)
         return read
 
 
-def tell(found: list[str], obj: Body, info: ResourceType, call: Call) -> None:
+def tell(found: list[str], obj: Body, kind: str, call: Reading) -> None:
     """Refuse or warn of what was *found*, as the request asks. Raises Failure."""
     if not found or call.validation == "Ignore":
         return
     if call.validation == "Strict":
-        raise cannot_read(obj, info, call, f"strict decoding error: {', '.join(found)}")
-    call.warnings += found
+        raise cannot_read(obj, kind, call, f"strict decoding error: {', '.join(found)}")
+    call.warnings.extend(found)
 
 
-def cannot_read(obj: Body, info: ResourceType, call: Call, problem: str) -> Failure:
+def cannot_read(obj: Body, kind: str, call: Reading, problem: str) -> Failure:
     """400, or 422 in a patch: the object is none of its kind."""
     if call.verb == "patch":
         return unreadable_patch(obj, problem)
     version = str(obj.get("apiVersion", "")).rpartition("/")[2]
-    return bad_request(f'{info.kind} in version "{version}" cannot be handled as a {info.kind}: {problem}')
+    return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {problem}')
 
 
 def _repeated(call: Call) -> list[str]:

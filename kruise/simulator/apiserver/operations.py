@@ -52,7 +52,7 @@ from kruise.simulator.apiserver.failure import (
 from kruise.simulator.apiserver.listing import Filter
 from kruise.simulator.apiserver.operations_read import Reads
 from kruise.simulator.apiserver.representation import encode, encode_list, negotiate
-from kruise.simulator.apiserver.resources import Registry, ResourceType, known
+from kruise.simulator.apiserver.resources import Registry, ResourceType
 from kruise.simulator.apiserver.storage import Record, Storage
 from kruise.simulator.apiserver.webhooks_convert import read_back, shown, undecodable
 from kruise.simulator.apiserver.webhooks_gate import BINDING, EVICTION, Gate
@@ -82,7 +82,7 @@ class Operations(Reads):
 
     async def create(self, call: Call) -> Answer:
         """POST to a collection."""
-        info = known(call)
+        info = call.known
         validation = fieldvalidation.Level.read_from(call, "CreateOptions")
         given = document(call)
         check_type(given, info, call.version)
@@ -187,7 +187,7 @@ class Operations(Reads):
 
     async def update(self, call: Call) -> Answer:
         """PUT of one object or its status."""
-        info = known(call)
+        info = call.known
         validation = fieldvalidation.Level.read_from(call, "UpdateOptions")
         given = document(call)
         check_type(given, info, call.version)
@@ -220,7 +220,7 @@ class Operations(Reads):
 
     async def patch(self, call: Call) -> Answer:
         """PATCH of one object or its status."""
-        info = known(call)
+        info = call.known
         check_media(call, info)
         validation = fieldvalidation.Level.read_from(call, "PatchOptions")
         old = self.existing(call, info)
@@ -336,7 +336,7 @@ class Operations(Reads):
 
     async def delete(self, call: Call) -> Answer:
         """DELETE of one object."""
-        info = known(call)
+        info = call.known
         call.document = document(call) if call.body else {}
         options = deletion.DeleteOptions.read(call.document, call.query)
         call.dry_run = call.dry_run or options.dry_run
@@ -391,7 +391,7 @@ class Operations(Reads):
 
     async def delete_collection(self, call: Call) -> Answer:
         """DELETE of a collection."""
-        info = known(call)
+        info = call.known
         if info.table == "namespaces":
             raise method_not_allowed(call.method)
         call.document = document(call) if call.body else {}
@@ -419,7 +419,7 @@ class Operations(Reads):
 
     async def bind(self, call: Call) -> Answer:
         """POST to ``pods/binding``."""
-        info = known(call)
+        info = call.known
         given = await self._admitted(call, info, document(call), BINDING)
         node = (given.get("target") or {}).get("name")
         if not node:
@@ -438,7 +438,7 @@ class Operations(Reads):
 
     async def evict(self, call: Call) -> Answer:
         """POST to ``pods/eviction``: deletes, when the disruption budget allows it."""
-        info = known(call)
+        info = call.known
         given = await self._admitted(call, info, document(call), EVICTION)
         options = deletion.DeleteOptions.read(given.get("deleteOptions") or {}, call.query)
         old = self.existing(call, info)

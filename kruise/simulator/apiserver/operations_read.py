@@ -19,7 +19,6 @@ from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.failure import not_found, too_large_version, too_old
 from kruise.simulator.apiserver.listing import FRESH_WAIT, Filter, check_options, list_page, parse_version
 from kruise.simulator.apiserver.representation import encode, encode_list, included, negotiate
-from kruise.simulator.apiserver.resources import known
 from kruise.simulator.apiserver.storage import Storage
 from kruise.simulator.apiserver.watch import OneLine, Watch, error_line
 from kruise.simulator.apiserver.webhooks_convert import read_back, shown
@@ -39,7 +38,7 @@ class Reads:
 
     async def get(self, call: Call) -> Answer:
         """GET of one object."""
-        info = known(call)
+        info = call.known
         form = negotiate(call.headers.get("accept", ""))
         version = call.query.get("resourceVersion", "")
         if version == "":
@@ -57,7 +56,7 @@ class Reads:
 
     async def list(self, call: Call) -> Answer:
         """GET of a collection."""
-        info = known(call)
+        info = call.known
         form = negotiate(call.headers.get("accept", ""))
         chosen = Filter.read(info, call.namespace, call.query)
         records, meta = await list_page(info, call.frontend, chosen, call.query)
@@ -68,7 +67,7 @@ class Reads:
 
     async def watch(self, call: Call) -> Answer:
         """GET of a collection with ``watch``."""
-        info = known(call)
+        info = call.known
         form = negotiate(call.headers.get("accept", ""))
         query = call.query
         check_options(query, watch=True)

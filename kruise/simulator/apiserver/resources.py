@@ -8,24 +8,48 @@ Guarantees:
 * TST1: the built-in kinds that workload controllers touch, and any number of registered custom kinds, each in several
   versions when it has them.
 
-What this does not do: it holds no objects and no rule that needs code (``kinds.py`` has those).
+What this does not do: it holds no objects. The rules of built-in kinds that need code are in ``kinds.py``; those of a
+custom kind come with its definition (``crd.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kruise.runtime.objects import Resource
 
 if TYPE_CHECKING:
-    from kruise.simulator.apiserver.call import Call
     from kruise.simulator.apiserver.failure import Cause
-    from kruise.simulator.apiserver.webhooks_convert import Converter
 
 Body = dict[str, Any]
+
+
+class Reading(Protocol):
+    """What a request says about the way in which its object is read: a part of a ``Call``."""
+
+    @property
+    def verb(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def subresource(self) -> str: ...
+    @property
+    def validation(self) -> str: ...
+    @property
+    def pruned(self) -> bool: ...
+    @property
+    def warnings(self) -> list[str]: ...
+
+
+class Converts(Protocol):
+    """Brings objects of a custom kind into another version, and may have to ask for it."""
+
+    async def convert(self, objects: Sequence[Body], api_version: str) -> list[Body]:
+        """Return *objects* in *api_version*, in their order. Raises Failure."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +83,12 @@ class ResourceType:
     stored_version: str = ""
     convert: Callable[[Body, str], Body] | None = field(default=None, compare=False)
     """Returns an object in another ``apiVersion``; ``None``: only that field changes."""
-    prepare: Callable[[Body, Call, Body | None], list[Cause]] | None = field(default=None, compare=False)
+    prepare: Callable[[Body, Reading, Body | None], list[Cause]] | None = field(default=None, compare=False)
     """Prunes and defaults an object of a custom kind, in place, in the version of the call, and returns what is wrong
     with it; the third argument is the stored object that it replaces."""
     prune: Callable[[Body], object] | None = field(default=None, compare=False)
     """Removes what the stored version of a custom kind does not know, in place."""
-    converter: Converter | None = field(default=None, compare=False)
+    converter: Converts | None = field(default=None, compare=False)
     """The webhook that converts between the versions, where there is one."""
     defaults: Callable[[Body, str], None] | None = field(default=None, compare=False)
     """Fills in the defaults of a version of a custom kind, in place."""
@@ -286,12 +310,6 @@ def builtin_types() -> list[ResourceType]:
             )
         ),
     ]
-
-
-def known(call: Call) -> ResourceType:
-    """Return the resource of a request that the router has resolved."""
-    assert call.info is not None, "the router has found the resource"
-    return call.info
 
 
 class Registry:

@@ -17,18 +17,47 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from kruise.runtime.client.transport import ByteStream, Request, Response
+from kruise.runtime.clock import Clock
 from kruise.runtime.errors import Refused, Reset, Timeout, Truncated
 from kruise.simulator.apiserver.call import Answer, Call, LineSource
 from kruise.simulator.apiserver.frontend import Frontend
 from kruise.simulator.apiserver.intercept import PASS, Interceptor
-from kruise.simulator.apiserver.webhooks import nobody
+from kruise.simulator.apiserver.webhooks import Caller, nobody
 
-if TYPE_CHECKING:
-    from kruise.simulator.apiserver.server import ApiServer
+
+class Server(Protocol):
+    """What the front needs of the server behind it."""
+
+    clock: Clock
+    faults: Interceptor
+
+    @property
+    def caller(self) -> Caller:
+        """What calls webhooks."""
+        ...
+
+    def call(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        actor: str,
+        controller: str,
+        frontend: Frontend,
+    ) -> Call:
+        """Return a request as the server sees it."""
+        ...
+
+    async def handle(self, call: Call) -> Answer:
+        """Answer *call*. Raises TransportError."""
+        ...
 
 
 class Stream:
@@ -133,9 +162,9 @@ class Stream:
 
 
 class InProcessTransport:
-    """Carries requests to an :class:`ApiServer` in the same process. A Transport."""
+    """Carries requests to a server in the same process. A Transport."""
 
-    def __init__(self, server: ApiServer, actor: str, frontend: Frontend, *, latency: float = 0.0) -> None:
+    def __init__(self, server: Server, actor: str, frontend: Frontend, *, latency: float = 0.0) -> None:
         self.server = server
         self.actor = actor
         self.frontend = frontend
