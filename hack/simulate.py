@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-import yaml
 
+from hack.kustomize_yaml import load
 from kruise import app
 from kruise.app import KINDS
 from kruise.features import resolve
@@ -42,6 +42,7 @@ from kruise.runtime.manager.manager import Manager, Phase
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.webhook.keeper import CertificateKeeper
 from kruise.simulator.campaign import Tally
+from kruise.simulator.embedded import read_definitions
 from kruise.simulator.faults import Plan
 from kruise.simulator.history import Artefact
 from kruise.simulator.scenario import Result, replay, run_seed
@@ -97,14 +98,13 @@ class _Keeping:
 
 def production() -> Product:
     """Return what is shipped: the manager and its definitions."""
-    bases = sorted((ROOT / "config" / "crd" / "bases").glob("*.yaml"))
     webhooks = [
         one
         for path in sorted((ROOT / "config" / "webhook").glob("*.yaml"))
-        for one in yaml.safe_load_all(path.read_text())
-        if one is not None and one.get("kind") in _SHIPPED
+        for one in load(path)
+        if one.get("kind") in _SHIPPED
     ]
-    return Product(build, [yaml.safe_load(path.read_text()) for path in bases], webhooks)
+    return Product(build, read_definitions(ROOT / "config" / "crd" / "bases"), webhooks)
 
 
 def quiet_logs() -> None:

@@ -25,8 +25,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
-
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.controllers.broadcastjob.setup import setup
 from kruise.runtime.client.guard import WriteGuard
@@ -44,6 +42,7 @@ from kruise.simulator import builtin, node_objects
 from kruise.simulator.apiserver.call import Call
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.transport import InProcessTransport
+from kruise.simulator.embedded import read_definitions
 from kruise.simulator.invariants import Attached, Quiet, standard
 from kruise.simulator.node_agent import NodeAgent
 from kruise.simulator.node_objects import NodeShape
@@ -64,7 +63,7 @@ CRDS: Final = Path(__file__).parents[2] / "config" / "crd" / "bases"
 @cache
 def definitions() -> tuple[Body, ...]:
     """Return the CustomResourceDefinitions that the project ships."""
-    return tuple(yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml")))
+    return tuple(read_definitions(CRDS))
 
 
 class Process:

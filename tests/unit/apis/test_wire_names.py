@@ -13,9 +13,9 @@ from typing import Any
 import kubernetes
 import msgspec
 import pytest
-import yaml
 
 import kruise.apis
+from hack.kustomize_yaml import load
 from kruise.apis import core_fields, sidecarset_rules
 from kruise.apis.sidecarset import Sidecar, SidecarSetSpec
 from kruise.apis.statefulset_rules import ONLY_IN_V1BETA1
@@ -132,8 +132,8 @@ def test_tst9_wire_names_of_core_projections(resource: Resource[Any]) -> None:
 def crd_schemas() -> dict[tuple[str, str], dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted((REPOSITORY / "config" / "crd").rglob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text("utf-8")):
-            if isinstance(document, dict) and document.get("kind") == "CustomResourceDefinition":
+        for document in load(path):
+            if document.get("kind") == "CustomResourceDefinition":
                 spec = document["spec"]
                 for version in spec["versions"]:
                     schema = version["schema"]["openAPIV3Schema"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
+from hack.kustomize_yaml import load
 from kruise import app
 from kruise.config import parse_options
 from kruise.features import resolve
@@ -41,9 +41,9 @@ KINDS = app.KINDS
 
 def manifests() -> Iterator[JSON]:
     for name in ("mutating", "validating", "secret"):
-        yield yaml.safe_load((CONFIG / "webhook" / f"{name}.yaml").read_text())
+        yield from load(CONFIG / "webhook" / f"{name}.yaml")
     for path in sorted((CONFIG / "crd" / "bases").glob("*.yaml")):
-        one = yaml.safe_load(path.read_text())
+        (one,) = load(path)
         if "broadcast" not in path.name:
             service = {"namespace": OWN, "name": "kruise-webhook-service", "path": "/convert", "port": 443}
             webhook = {"conversionReviewVersions": ["v1"], "clientConfig": {"service": service}}

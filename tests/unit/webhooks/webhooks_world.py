@@ -7,10 +7,9 @@ import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 from kruise import app
 from kruise.options import Options
@@ -22,6 +21,7 @@ from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock, eventually, run_virtual
 from kruise.runtime.webhook.patching import apply_patch
 from kruise.simulator.apiserver.server import ApiServer
+from kruise.simulator.embedded import read_definitions
 
 JSON = dict[str, Any]
 Wrap = Callable[[Transport], Transport]
@@ -29,6 +29,12 @@ Wrap = Callable[[Transport], Transport]
 CRDS: Final = Path(__file__).parents[3] / "config" / "crd" / "bases"
 OWN: Final = "kruise-system"
 HEADERS: Final = {"content-type": "application/json"}
+
+
+@cache
+def definitions() -> tuple[JSON, ...]:
+    """Return what is shipped; a server keeps a copy."""
+    return tuple(read_definitions(CRDS))
 
 
 def options(**more: Any) -> Options:
@@ -130,8 +136,8 @@ class WebhookWorld:
         self.server = server or ApiServer(clock, Random(1))
         for namespace in (OWN, "shop") if server is None else ():
             self.server.ensure_namespace(namespace)
-        for path in sorted(CRDS.glob("*.yaml")) if server is None else ():
-            self.server.create("customresourcedefinitions.apiextensions.k8s.io", yaml.safe_load(path.read_text()))
+        for definition in definitions() if server is None else ():
+            self.server.create("customresourcedefinitions.apiextensions.k8s.io", definition)
         self.metrics = Metrics(process=False)
         transport: Transport = self.server.transport("kruise-manager")
         self.manager: Manager = app.build(
