@@ -14,9 +14,8 @@ def test_something() -> None:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,11 +34,11 @@ from kruise.runtime.errors import Refused
 from kruise.runtime.manager.http import Call, Reply
 from kruise.runtime.manager.manager import Manager
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.testing.loop import VirtualClock, run_virtual
 from kruise.simulator.apiserver import LocalCaller
 from kruise.simulator.apiserver.bodies import MERGE
 from kruise.webhooks.setup import setup as setup_webhooks
 from tests.simulation.sidecar_world import OWN, SidecarWorld
+from tests.simulation.update_world import play
 from tests.simulation.world import NAMESPACE, Body, Process
 
 CONFIG: Final = Path(__file__).parents[2] / "config"
@@ -176,7 +175,7 @@ class AdmissionWorld(SidecarWorld):
 
     def cluster(self) -> Cluster:
         """Return what the commands look at."""
-        client = Client(self._rest("cli"), metrics=Metrics(process=False), clock=self.clock)
+        client = Client(self.rest_of("cli"), metrics=Metrics(process=False), clock=self.clock)
         return Cluster(client, self.clock, NAMESPACE)
 
     def faces(self, app: str) -> list[tuple[str, str, str]]:
@@ -212,16 +211,5 @@ def simulate_admission(
     options: Options | None = None,
 ) -> None:
     """Run *scenario* on a cluster of *nodes*, and let it come to rest, unless *rest* is None."""
-
-    async def main(clock: VirtualClock) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            world = AdmissionWorld(clock, tasks, seed=seed, latency=latency, options=options)
-            await world.begin(nodes)
-            try:
-                await scenario(world)
-                if rest is not None:
-                    await world.rest(rest)
-            finally:
-                await world.end()
-
-    run_virtual(main, seed=seed, timeout=400_000.0)
+    make = partial(AdmissionWorld, seed=seed, latency=latency, options=options)
+    play(make, scenario, nodes=nodes, seed=seed, rest=rest)

@@ -12,71 +12,57 @@ def test_something() -> None:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from kruise.apis.statefulset import STATEFULSETS
 from kruise.controllers.statefulset.setup import setup
 from kruise.features import resolve
-from kruise.runtime.client.rest import Rest
 from kruise.runtime.clock import Random
 from kruise.runtime.metrics import Metrics
-from kruise.runtime.testing.loop import VirtualClock, run_virtual
-from kruise.simulator.node_agent import NodeAgent
-from kruise.simulator.node_objects import NodeShape
 from kruise.simulator.provisioner import PROVISIONER, Provisioner
-from tests.simulation.world import NAMESPACE, Body, Process, World
+from tests.simulation.update_world import (
+    CREATE_REVISION,
+    DELETE_REVISION,
+    PATCH_POD,
+    PATCH_REVISION,
+    PATCH_STATUS,
+    UpdateWorld,
+    play,
+)
+from tests.simulation.world import NAMESPACE, Body, Process
+
+__all__ = [
+    "CREATE_CLAIM", "CREATE_POD", "CREATE_REVISION", "DELETE_POD", "DELETE_REVISION", "GATE", "LABEL_STATE",
+    "PATCH_CLAIM", "PATCH_POD", "PATCH_REVISION", "PATCH_STATUS", "RESIZE", "SETS", "SET_STATUS", "SetWorld",
+    "claim_template", "is_normal", "simulate_sets",
+]  # fmt: skip
 
 SETS: Final = str(STATEFULSETS)
 CREATE_POD: Final = "create pods"
 DELETE_POD: Final = "delete pods"
-PATCH_POD: Final = "patch pods"
-PATCH_STATUS: Final = "patch pods/status"
 RESIZE: Final = "patch pods/resize"
 CREATE_CLAIM: Final = "create persistentvolumeclaims"
 PATCH_CLAIM: Final = "patch persistentvolumeclaims"
-CREATE_REVISION: Final = "create controllerrevisions.apps"
-PATCH_REVISION: Final = "patch controllerrevisions.apps"
-DELETE_REVISION: Final = "delete controllerrevisions.apps"
 SET_STATUS: Final = f"patch {SETS}/status"
 
-KUBELET_REACTS: Final = 0.03
-"""Seconds from what a simulated kubelet sees to its write."""
 GATE: Final = "InPlaceUpdateReady"
 LABEL_STATE: Final = "lifecycle.apps.kruise.io/state"
 
 
-class SetWorld(World):
+class SetWorld(UpdateWorld):
     """The cluster. Make one with :func:`simulate_sets`."""
 
-    def __init__(
-        self,
-        *args: Any,
-        gates: tuple[tuple[str, bool], ...] = (),
-        shape: NodeShape = NodeShape(),  # noqa: B008
-        **options: Any,
-    ) -> None:
+    kind = STATEFULSETS
+    usual = "web"
+
+    def __init__(self, *args: Any, gates: tuple[tuple[str, bool], ...] = (), **options: Any) -> None:
         super().__init__(*args, **options)
         self.gates = resolve(gates, {})[0]
-        if self.server.registry.named(SETS) is None:
-            self.server.registry.add_custom(STATEFULSETS)
         self.provisioner = Provisioner(
-            self._rest("provisioner"), clock=self.clock, rng=Random(6), metrics=Metrics(process=False), bind=True
+            self.rest_of("provisioner"), clock=self.clock, rng=Random(6), metrics=Metrics(process=False), bind=True
         )
-        # A kubelet answers what it sees 20 ms later at the soonest: a write of ours in between is its conflict.
-        self.agent = NodeAgent(
-            self._rest("nodes", latency=2 * KUBELET_REACTS),
-            clock=self.clock,
-            rng=Random(7),
-            metrics=Metrics(process=False),
-            shape=shape,
-            lease_seconds=3600,
-        )
-
-    def _rest(self, actor: str, *, latency: float = 0.0) -> Rest:
-        transport = self.server.transport(actor, latency=latency)
-        return Rest(transport, clock=self.clock, rng=Random(5), metrics=Metrics(process=False))
 
     async def begin(self, nodes: int) -> None:
         await super().begin(nodes)
@@ -151,19 +137,6 @@ class SetWorld(World):
 
         return self.server.edit(SETS, name, change, actor="user")
 
-    def the_set(self, name: str = "web") -> Body:
-        """Return a set. Raises AssertionError when it is not there."""
-        found = self.server.get(SETS, name)
-        assert found is not None, f"no set {name}"
-        return found
-
-    def set_status(self, name: str = "web") -> Body:
-        found: Body = self.the_set(name).get("status") or {}
-        return found
-
-    def set_condition(self, kind: str, name: str = "web") -> Body:
-        return next((c for c in self.set_status(name).get("conditions") or () if c["type"] == kind), {})
-
     def members(self, name: str = "web") -> list[Body]:
         """Return the pods of a set by ordinal."""
         found = [p for p in self.server.list("pods", NAMESPACE) if p["metadata"]["name"].rpartition("-")[0] == name]
@@ -184,11 +157,7 @@ class SetWorld(World):
 
     async def settled(self, name: str = "web", timeout: float = 600.0) -> float:
         """Wait until a set is as it shall be, and a second more; return how long it took without that."""
-        begun = self.clock.monotonic()
-        await self.until(lambda: self.done(name), timeout, every=0.02)
-        took = self.clock.monotonic() - begun
-        await self.sleep(1.0)
-        return took
+        return await self.time_of(lambda: self.done(name), timeout)
 
 
 def is_normal(pod: Body) -> bool:
@@ -220,16 +189,4 @@ def simulate_sets(
     gates: tuple[tuple[str, bool], ...] = (),
 ) -> None:
     """Run *scenario* on a cluster of *nodes*, and let it come to rest, unless *rest* is None."""
-
-    async def main(clock: VirtualClock) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            world = SetWorld(clock, tasks, seed=seed, latency=latency, gates=gates)
-            await world.begin(nodes)
-            try:
-                await scenario(world)
-                if rest is not None:
-                    await world.rest(rest)
-            finally:
-                await world.end()
-
-    run_virtual(main, seed=seed, timeout=400_000.0)
+    play(partial(SetWorld, seed=seed, latency=latency, gates=gates), scenario, nodes=nodes, seed=seed, rest=rest)

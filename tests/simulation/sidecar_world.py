@@ -16,59 +16,39 @@ def test_something() -> None:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from kruise.apis.sidecarset import SIDECARSETS
 from kruise.apis.sidecarset_rules import default_sidecarset
 from kruise.controllers.sidecarset.setup import setup
-from kruise.runtime.client.rest import Rest
-from kruise.runtime.clock import Random
-from kruise.runtime.metrics import Metrics
-from kruise.runtime.testing.loop import VirtualClock, run_virtual
-from kruise.simulator.node_agent import NodeAgent
-from kruise.simulator.node_objects import NodeShape
 from tests.simulation.sidecar_objects import EMPTY, OWN, SETS, V1, V2, V3, pod_body, sidecar_set
 from tests.simulation.sidecar_objects import injected as admitted
-from tests.simulation.world import NAMESPACE, Body, Process, World
+from tests.simulation.update_world import (
+    CREATE_REVISION,
+    DELETE_REVISION,
+    PATCH_POD,
+    PATCH_REVISION,
+    PATCH_STATUS,
+    UpdateWorld,
+    play,
+)
+from tests.simulation.world import NAMESPACE, Body, Process
 
 __all__ = [
     "CREATE_REVISION", "DELETE_REVISION", "EMPTY", "OWN", "PATCH_POD", "PATCH_REVISION", "PATCH_STATUS", "SETS",
     "SET_STATUS", "V1", "V2", "V3", "SidecarWorld", "simulate_sidecars",
 ]  # fmt: skip
 
-PATCH_POD: Final = "patch pods"
-PATCH_STATUS: Final = "patch pods/status"
-CREATE_REVISION: Final = "create controllerrevisions.apps"
-PATCH_REVISION: Final = "patch controllerrevisions.apps"
-DELETE_REVISION: Final = "delete controllerrevisions.apps"
 SET_STATUS: Final = f"patch {SETS}/status"
 
-KUBELET_REACTS: Final = 0.03
-"""Seconds from what a simulated kubelet sees to its write."""
 
-
-class SidecarWorld(World):
+class SidecarWorld(UpdateWorld):
     """The cluster. Make one with :func:`simulate_sidecars`."""
 
-    def __init__(self, *args: Any, shape: NodeShape = NodeShape(), **options: Any) -> None:  # noqa: B008
-        super().__init__(*args, **options)
-        if self.server.registry.named(SETS) is None:
-            self.server.registry.add_custom(SIDECARSETS)
-        # A kubelet answers what it sees 20 ms later at the soonest: a write of ours in between is its conflict.
-        self.agent = NodeAgent(
-            self._rest("nodes", latency=2 * KUBELET_REACTS),
-            clock=self.clock,
-            rng=Random(7),
-            metrics=Metrics(process=False),
-            shape=shape,
-            lease_seconds=3600,
-        )
-
-    def _rest(self, actor: str, *, latency: float = 0.0) -> Rest:
-        transport = self.server.transport(actor, latency=latency)
-        return Rest(transport, clock=self.clock, rng=Random(5), metrics=Metrics(process=False))
+    kind = SIDECARSETS
+    usual = "mesh"
 
     def start_manager(self, **options: Any) -> Process:
         workers = options.pop("workers", 3)
@@ -98,28 +78,26 @@ class SidecarWorld(World):
         """Change the updateStrategy of a set."""
         return self.edit_set(lambda body: body["spec"]["updateStrategy"].update(fields), name)
 
-    def the_set(self, name: str = "mesh") -> Body:
-        """Return a set. Raises AssertionError when it is not there."""
-        found = self.server.get(SETS, name)
-        assert found is not None, f"no set {name}"
-        return found
-
-    def scs_status(self, name: str = "mesh") -> Body:
-        found: Body = self.the_set(name).get("status") or {}
-        return found
-
-    def scs_condition(self, kind: str, name: str = "mesh") -> Body:
-        return next((c for c in self.scs_status(name).get("conditions") or () if c["type"] == kind), {})
-
     def numbers(self, name: str = "mesh") -> tuple[int, int, int, int]:
         """Return how many pods are matched, updated, ready, and both."""
-        status = self.scs_status(name)
+        status = self.set_status(name)
         return tuple(status.get(count, -1) for count in ("matchedPods", "updatedPods", "readyPods", "updatedReadyPods"))
 
     def revisions(self, name: str = "mesh") -> list[Body]:
         """Return the revisions of a set, oldest first."""
         found = self.server.list("controllerrevisions.apps", OWN, labels={"kruise.io/sidecarset-name": name})
         return sorted(found, key=lambda one: int(one["revision"]))
+
+    async def standing(self, count: int, **options: Any) -> Process:
+        """Start a manager, create a set and *count* pods, and let it settle; return the manager.
+
+        *options* are those of :meth:`create_set`.
+        """
+        process = await self.started()
+        self.create_set(**options)
+        self.create_pods(count)
+        await self.settled(count)
+        return process
 
     # Pods.
 
@@ -162,16 +140,12 @@ class SidecarWorld(World):
 
     def all_of(self, count: int, name: str = "mesh") -> bool:
         """Tell whether a set has *count* pods, all of them updated and ready, and says so of its present spec."""
-        seen = self.scs_status(name).get("observedGeneration") == self.the_set(name)["metadata"]["generation"]
+        seen = self.set_status(name).get("observedGeneration") == self.the_set(name)["metadata"]["generation"]
         return seen and self.numbers(name) == (count,) * 4
 
     async def settled(self, count: int, name: str = "mesh", timeout: float = 600.0) -> float:
         """Wait until :meth:`all_of` is so, and a second more; return how long it took without that."""
-        begun = self.clock.monotonic()
-        await self.until(lambda: self.all_of(count, name), timeout, every=0.02)
-        took = self.clock.monotonic() - begun
-        await self.sleep(1.0)
-        return took
+        return await self.time_of(lambda: self.all_of(count, name), timeout)
 
 
 def simulate_sidecars(
@@ -183,16 +157,4 @@ def simulate_sidecars(
     rest: float | None = 600.0,
 ) -> None:
     """Run *scenario* on a cluster of *nodes*, and let it come to rest, unless *rest* is None."""
-
-    async def main(clock: VirtualClock) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            world = SidecarWorld(clock, tasks, seed=seed, latency=latency)
-            await world.begin(nodes)
-            try:
-                await scenario(world)
-                if rest is not None:
-                    await world.rest(rest)
-            finally:
-                await world.end()
-
-    run_virtual(main, seed=seed, timeout=400_000.0)
+    play(partial(SidecarWorld, seed=seed, latency=latency), scenario, nodes=nodes, seed=seed, rest=rest)

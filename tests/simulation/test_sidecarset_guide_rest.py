@@ -71,13 +71,13 @@ def test_c11_without_an_answer_pods_start_without_sidecars_and_are_named() -> No
         assert (found, code) == ({"missed": "NotInjected"}, 2)
         assert await check_living(world, "missed") == {"log-reader": "NotInjected"}
         await world.started()
-        await world.until(lambda: world.scs_condition("Injected", "log-reader").get("status") == "False")
-        assert "1 pods without the sidecars: default/missed" in world.scs_condition("Injected", "log-reader")["message"]
+        await world.until(lambda: world.set_condition("Injected", "log-reader").get("status") == "False")
+        assert "1 pods without the sidecars: default/missed" in world.set_condition("Injected", "log-reader")["message"]
         world.delete_pod("missed")
         await world.sleep(2)
         await world.run_pod("missed", "shop")
         await world.settled(2, "log-reader")
-        assert world.scs_condition("Injected", "log-reader")["status"] == "True"
+        assert world.set_condition("Injected", "log-reader")["status"] == "True"
 
     simulate_admission(scenario, rest=60.0)
 

@@ -63,10 +63,7 @@ def test_a_cold_upgrade_is_one_patch_and_one_condition_the_first_time() -> None:
 
 def test_a_cold_upgrade_of_many_keeps_the_budget_and_a_pace_of_status_writes() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set(strategy={"maxUnavailable": "20%"})
-        world.create_pods(20)
-        await world.settled(20)
+        await world.standing(20, strategy={"maxUnavailable": "20%"})
         mark = world.mark()
         world.set_image(V2)
         assert await costs(world, mark, 20) == {CREATE_REVISION: 1, PATCH_POD: 20, PATCH_STATUS: 20}
@@ -76,10 +73,7 @@ def test_a_cold_upgrade_of_many_keeps_the_budget_and_a_pace_of_status_writes() -
 
 def test_x4_one_percent_of_five_pods_is_one_pod() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set(strategy={"maxUnavailable": "1%"})
-        world.create_pods(5)
-        await world.settled(5)
+        await world.standing(5, strategy={"maxUnavailable": "1%"})
         mark = world.mark()
         world.set_image(V2)
         assert await costs(world, mark, 5) == {CREATE_REVISION: 1, PATCH_POD: 5, PATCH_STATUS: 5}
@@ -89,10 +83,7 @@ def test_x4_one_percent_of_five_pods_is_one_pod() -> None:
 
 def test_a_rollback_takes_the_old_revision_again() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set()
-        world.create_pods(2)
-        await world.settled(2)
+        await world.standing(2)
         first = world.revisions()[0]["metadata"]["name"]
         world.set_image(V2)
         await world.settled(2)
@@ -100,7 +91,7 @@ def test_a_rollback_takes_the_old_revision_again() -> None:
         world.set_image(V1)
         assert await costs(world, mark, 2) == {PATCH_REVISION: 1, PATCH_POD: 2}
         assert [one["metadata"]["name"] for one in world.revisions()][-1] == first
-        assert world.scs_status()["latestRevision"] == first
+        assert world.set_status()["latestRevision"] == first
         assert len(world.revisions()) == 2
 
     simulate_sidecars(scenario)
@@ -108,10 +99,7 @@ def test_a_rollback_takes_the_old_revision_again() -> None:
 
 def test_a_custom_version_alone_is_a_label_of_the_revision() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set()
-        world.create_pods(1)
-        await world.settled(1)
+        await world.standing(1)
         mark = world.mark()
         world.edit_set(lambda body: body["spec"].update(customVersion="blue"))
         assert await costs(world, mark, 1) == {PATCH_REVISION: 1}
@@ -123,10 +111,7 @@ def test_a_custom_version_alone_is_a_label_of_the_revision() -> None:
 
 def test_what_only_new_pods_get_is_a_revision_and_nothing_for_pods() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set()
-        world.create_pods(2)
-        await world.settled(2)
+        await world.standing(2)
         for change in (
             {"volumes": [{"name": "spool", "emptyDir": {}}]},
             {"initContainers": [{"name": "prepare", "image": "sim.kruise.io/run-1s:v1"}]},
@@ -182,7 +167,7 @@ def test_c7_a_change_beside_images_is_one_condition_for_each_pod_and_one_event()
         assert counts.pop(SET_STATUS) <= 4
         assert counts == {CREATE_REVISION: 1, PATCH_STATUS: 3}
         assert world.numbers() == (3, 0, 3, 0)
-        condition = world.scs_condition("Progressing")
+        condition = world.set_condition("Progressing")
         assert condition["reason"] == "ImmutableFieldChanged"
         assert condition["message"] == (
             "3 pods are to be created anew: only images change in place; "
@@ -205,10 +190,7 @@ def test_c7_a_change_beside_images_is_one_condition_for_each_pod_and_one_event()
 
 def test_a_hot_upgrade_is_two_patches_and_one_condition_the_first_time() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set(hot=True)
-        world.create_pods(3)
-        await world.settled(3)
+        await world.standing(3, hot=True)
         for number, image in enumerate((V2, V3, V2)):
             mark = world.mark()
             world.set_image(image)
@@ -228,10 +210,7 @@ def test_a_hot_upgrade_is_two_patches_and_one_condition_the_first_time() -> None
 
 def test_x27_a_newer_image_during_a_hot_upgrade_goes_to_the_twin_that_does_not_serve() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set(hot=True)
-        world.create_pods(1)
-        await world.settled(1)
+        await world.standing(1, hot=True)
         world.set_image("sim.kruise.io/never-ready:v2")
         await world.until(lambda: "sim.kruise.io/never-ready:v2" in world.images().values())
         await world.sleep(3)
@@ -245,10 +224,7 @@ def test_x27_a_newer_image_during_a_hot_upgrade_goes_to_the_twin_that_does_not_s
 
 def test_the_old_image_published_again_takes_a_failing_hot_upgrade_back() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set(hot=True)
-        world.create_pods(1)
-        await world.settled(1)
+        await world.standing(1, hot=True)
         world.set_image("sim.kruise.io/never-ready:v2")
         await world.sleep(5)
         world.set_image(V1)
@@ -274,20 +250,20 @@ def test_c5_a_pause_the_type_a_partition_and_a_selector_hold_pods_back() -> None
         await world.sleep(5)
         assert world.counts(since=mark) == {CREATE_REVISION: 1, SET_STATUS: 1}
         assert world.numbers() == (4, 0, 4, 0)
-        assert world.scs_condition("Progressing")["reason"] == "Paused"
+        assert world.set_condition("Progressing")["reason"] == "Paused"
         world.strategy(paused=False, type="NotUpdate")
         await world.sleep(5)
         assert PATCH_POD not in world.counts(since=mark)
-        assert world.scs_condition("Progressing")["reason"] == "NotUpdate"
+        assert world.set_condition("Progressing")["reason"] == "NotUpdate"
         world.strategy(type="RollingUpdate", selector={"matchLabels": {"track": "a"}})
         await world.sleep(5)
         assert world.counts(since=mark)[PATCH_POD] == 2
         assert world.numbers() == (4, 2, 4, 2)
-        assert world.scs_condition("Progressing")["reason"] == "SelectorMismatch"
+        assert world.set_condition("Progressing")["reason"] == "SelectorMismatch"
         world.strategy(selector=None, partition=1)
         await world.sleep(5)
         assert world.counts(since=mark)[PATCH_POD] == 3
-        assert world.scs_condition("Progressing")["reason"] == "PartitionHeld"
+        assert world.set_condition("Progressing")["reason"] == "PartitionHeld"
         world.strategy(partition=0)
         await world.settled(4)
         assert world.counts(since=mark)[PATCH_POD] == 4
@@ -297,10 +273,7 @@ def test_c5_a_pause_the_type_a_partition_and_a_selector_hold_pods_back() -> None
 
 def test_a_label_that_the_strategy_selects_begins_an_upgrade() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set(strategy={"selector": {"matchLabels": {"track": "a"}}})
-        world.create_pods(1)
-        await world.settled(1)
+        await world.standing(1, strategy={"selector": {"matchLabels": {"track": "a"}}})
         world.set_image(V2)
         await world.sleep(3)
         assert V2 not in world.images().values()
@@ -313,15 +286,12 @@ def test_a_label_that_the_strategy_selects_begins_an_upgrade() -> None:
 
 def test_c5_a_broken_image_stops_at_the_budget_and_says_so() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set(strategy={"maxUnavailable": 2})
-        world.create_pods(6)
-        await world.settled(6)
+        await world.standing(6, strategy={"maxUnavailable": 2})
         mark = world.mark()
         world.set_image("sim.kruise.io/pull-fail:v2")
         await world.sleep(60)
         assert world.counts(since=mark)[PATCH_POD] == 2
-        condition = world.scs_condition("Progressing")
+        condition = world.set_condition("Progressing")
         assert (condition["status"], condition["reason"]) == ("False", "ImagePullFailed"), condition
         world.set_image(V3)
         await world.settled(6)
@@ -340,13 +310,13 @@ def test_c11_pods_without_their_sidecars_are_named() -> None:
         await world.sleep(2)
         world.create_set()
         await world.sleep(2)
-        condition = world.scs_condition("Injected")
+        condition = world.set_condition("Injected")
         assert condition["status"] == "True", "nobody missed a pod that is older than the set"
         assert condition["message"].endswith("; others without them: 1 CreatedBeforeSidecarSet")
         world.create_pods(12, prefix="missed", injected=False)
-        await world.until(lambda: world.scs_condition("Injected")["status"] == "False")
+        await world.until(lambda: world.set_condition("Injected")["status"] == "False")
         await world.sleep(1)
-        condition = world.scs_condition("Injected")
+        condition = world.set_condition("Injected")
         assert condition["reason"] == "NotInjected"
         assert condition["message"].startswith("12 pods without the sidecars: default/missed-0, default/missed-1")
         assert world.counts().get(PATCH_POD, 0) == 0, "nobody touches them"
@@ -354,17 +324,14 @@ def test_c11_pods_without_their_sidecars_are_named() -> None:
             world.delete_pod(f"missed-{number}")
         world.create_pods(2)
         await world.settled(2)
-        assert world.scs_condition("Injected")["status"] == "True"
+        assert world.set_condition("Injected")["status"] == "True"
 
     simulate_sidecars(scenario)
 
 
 def test_a_pod_that_is_relabelled_leaves_and_joins() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set()
-        world.create_pods(2)
-        await world.settled(2)
+        await world.standing(2)
         world.server.patch("pods", "shop-0", {"metadata": {"labels": {"app": "quarantine"}}}, actor="user")
         await world.settled(1)
         world.server.patch("pods", "shop-0", {"metadata": {"labels": {"app": "shop"}}}, actor="user")
@@ -388,10 +355,10 @@ def test_a_namespace_that_is_relabelled_leaves_and_joins() -> None:
         world.create_pods(2, namespace="blue")
         world.create_pods(1, namespace="green", injected=False)
         await world.settled(2)
-        assert world.scs_condition("Injected")["status"] == "True"
+        assert world.set_condition("Injected")["status"] == "True"
         world.server.patch("namespaces", "green", {"metadata": {"labels": {"mesh": "on"}}}, actor="user")
-        await world.until(lambda: world.scs_condition("Injected")["status"] == "False")
-        assert "green/shop-0" in world.scs_condition("Injected")["message"]
+        await world.until(lambda: world.set_condition("Injected")["status"] == "False")
+        assert "green/shop-0" in world.set_condition("Injected")["message"]
         world.server.patch("namespaces", "blue", {"metadata": {"labels": {"mesh": None}}}, actor="user")
         await world.until(lambda: world.numbers() == (0, 0, 0, 0))
         # A set that begins to ask for namespaces knows them all.
@@ -412,11 +379,11 @@ def test_a_canary_takes_its_pods_off_the_missed_ones_of_its_base() -> None:
         await world.sleep(1)
         world.create_pods(1)
         await world.settled(1, "canary")
-        assert world.scs_condition("Injected")["status"] == "True"
+        assert world.set_condition("Injected")["status"] == "True"
         assert world.numbers()[0] == 0
         # Not a canary any more: the pod was missed after all.
         world.edit_set(lambda body: body["metadata"]["annotations"].clear(), "canary")
-        await world.until(lambda: world.scs_condition("Injected")["status"] == "False")
+        await world.until(lambda: world.set_condition("Injected")["status"] == "False")
 
     simulate_sidecars(scenario)
 
@@ -426,10 +393,7 @@ def test_a_canary_takes_its_pods_off_the_missed_ones_of_its_base() -> None:
 
 def test_nothing_is_written_for_pods_of_others_and_no_pass_is_made() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        process = await world.started()
-        world.create_set()
-        world.create_pods(2)
-        await world.settled(2)
+        process = await world.standing(2)
         total = {"controller": "sidecarset-controller", "result": "success"}
         before, mark = process.metric("controller_runtime_reconcile_total", **total), world.mark()
         world.create_pods(5, prefix="foreign", labels={"app": "foreign"}, injected=False)
@@ -445,10 +409,7 @@ def test_nothing_is_written_for_pods_of_others_and_no_pass_is_made() -> None:
 
 def test_c10_the_deletion_of_a_set_touches_no_pod_and_takes_its_revisions_along() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        process = await world.started()
-        world.create_set()
-        world.create_pods(3)
-        await world.settled(3)
+        process = await world.standing(3)
         world.set_image(V2)
         await world.sleep(0.5)
         mark = world.mark()
@@ -463,10 +424,7 @@ def test_c10_the_deletion_of_a_set_touches_no_pod_and_takes_its_revisions_along(
 
 def test_a_set_under_its_old_name_begins_anew() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set()
-        world.create_pods(2)
-        await world.settled(2)
+        await world.standing(2)
         world.server.delete(SETS, "mesh", actor="user")
         world.create_set(image=V2)
         await world.settled(2)
@@ -499,10 +457,7 @@ def test_a_start_without_news_writes_nothing() -> None:
 
 def test_x26_a_leader_that_dies_in_an_upgrade_costs_no_write() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set(strategy={"maxUnavailable": 2})
-        world.create_pods(8)
-        await world.settled(8)
+        await world.standing(8, strategy={"maxUnavailable": 2})
         world.start_manager()
         await world.sleep(1)
         mark = world.mark()
@@ -521,10 +476,7 @@ def test_x26_a_leader_that_dies_in_an_upgrade_costs_no_write() -> None:
 
 def test_x26_a_pod_that_goes_during_its_upgrade_holds_up_nobody() -> None:
     async def scenario(world: SidecarWorld) -> None:
-        await world.started()
-        world.create_set()
-        world.create_pods(3)
-        await world.settled(3)
+        await world.standing(3)
         world.set_image("sim.kruise.io/never-ready:v2")
         await world.until(lambda: world.numbers()[1] == 1)
         (busy,) = [n for n in range(3) if "sim.kruise.io/never-ready:v2" in world.images(f"shop-{n}").values()]

@@ -66,7 +66,7 @@ def images(world: SetWorld, name: str) -> list[str]:
 
 async def status(world: SetWorld, name: str) -> tuple[list[tuple[str, str]], int, dict[str, Any]]:
     """Return (pod, reason) pairs, the exit code and the document of `kruise status`."""
-    client = Client(world._rest("status"), metrics=Metrics(process=False), clock=world.clock)
+    client = Client(world.rest_of("status"), metrics=Metrics(process=False), clock=world.clock)
     answer = await look(Cluster(client, world.clock, NAMESPACE, world.gates), Key(NAMESPACE, name))
     return [(d["pod"], d["reason"]) for d in answer.document["decisions"]], answer.code, answer.document
 
