@@ -11,6 +11,8 @@ Guarantees:
   error; else at most twice a second, and never lost: the pass asks to be called again.
 * An error of one node is raised, so that it is counted, logged and tried again at once; but not twice in a row,
   because the back-off of the whole job would hold back what happens to its other nodes (rule 30).
+* A pass that has decided lends its worker to another job while it waits for its writes: nothing that it goes on with
+  is another job's.
 * One malformed job gets one event and one log line that name the field, and stops no other (G8).
 * What is kept per job goes with the job, and of a job that ended no view is kept (G9).
 
@@ -52,7 +54,7 @@ from kruise.controllers.common.reconciling import ObjectReconciler
 from kruise.runtime.cache.store import Change, Store
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock
-from kruise.runtime.controller import After, Done, Result
+from kruise.runtime.controller import After, Done, Result, only_waiting
 from kruise.runtime.log import get_logger
 from kruise.runtime.manager.recorder import EventSink
 from kruise.runtime.objects import Key, Unreadable, controller_of
@@ -156,6 +158,8 @@ class BroadcastJobReconciler(ObjectReconciler[BroadcastJob, _Kept]):
         now, moment = self._clock.now(), self._clock.monotonic()
         kept.view.failing, kept.view.unsure = kept.holds.waiting(moment), kept.holds.unsure(moment)
         planned = plan(job, kept.view, now)
+        if planned.creates or planned.deletes:
+            only_waiting()
         done = await apply(self._client, job, planned, by_scheduler=self._by_scheduler)
         self._hold(kept, done)
         self._report_lasting(job, kept, planned)

@@ -16,6 +16,8 @@ Guarantees:
 * What fails for one pod is raised once, so that it is counted, logged and tried again at once; after that it waits for
   itself alone (rule 30). A write of which nobody knows what came counts against the budget as long as it may still
   happen (rule 5). A stale decision (a 409, or a pod that is gone) is no failure.
+* A pass that has decided lends its worker to another set while it waits for its writes, unless a pod that it writes to
+  has sidecars of more than one set: another pass would plan on what is about to change, and meet a conflict.
 * One malformed set gets one event and one log line that name the field, and stops no other (G8, X29). Nothing is done
   for it.
 * A set that is being deleted, or is gone, changes no pod (C10). What is kept per set goes with the set (G9).
@@ -33,7 +35,7 @@ from typing import Any, Final
 import msgspec
 
 from kruise.apis.core import PODS, Pod
-from kruise.apis.sidecarset import PROGRESSING, SIDECARSETS, SidecarSet
+from kruise.apis.sidecarset import INJECTED_LIST_ANNOTATION, PROGRESSING, SIDECARSETS, SidecarSet
 from kruise.controllers.common.holds import Holds
 from kruise.controllers.common.pace import STATUS_PERIOD
 from kruise.controllers.common.reasons import Reason
@@ -46,6 +48,7 @@ from kruise.controllers.sidecarset.frame import Frame
 from kruise.controllers.sidecarset.history import Choice, History
 from kruise.controllers.sidecarset.observe import Observer, Stores
 from kruise.controllers.sidecarset.plan import Plan, plan
+from kruise.controllers.sidecarset.podannotations import injected_names
 from kruise.controllers.sidecarset.reports import action_of, pod_events
 from kruise.controllers.sidecarset.sight import CHECK_EVERY, Live, Memory, Sight
 from kruise.controllers.sidecarset.status import Settled, settle, wire
@@ -53,7 +56,7 @@ from kruise.controllers.sidecarset.view import View
 from kruise.runtime.cache.store import Change
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock
-from kruise.runtime.controller import After, Done, Result
+from kruise.runtime.controller import After, Done, Result, only_waiting
 from kruise.runtime.log import get_logger
 from kruise.runtime.manager.recorder import EventSink
 from kruise.runtime.metrics import Metrics
@@ -198,6 +201,8 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         now, moment = self._clock.now(), self._clock.monotonic()
         kept.memory.awaited.clear()
         planned = plan(view, now, holds=kept.holds.waiting(moment), unsure=kept.holds.unsure(moment))
+        if planned.changes and not any(_is_shared(change.pod) for change in planned.changes):
+            only_waiting()
         done = await apply(self._client, planned)
         self._hold(kept, view, done)
         self._report_all(one, kept, planned, done)
@@ -280,6 +285,11 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
 
     def _tables(self) -> tuple[Sized, ...]:
         return (*super()._tables(), self.observer)
+
+
+def _is_shared(pod: Pod) -> bool:
+    """Tell whether more than one set wrote its sidecars into the pod."""
+    return len(injected_names(pod.metadata.annotations.get(INJECTED_LIST_ANNOTATION, ""))) > 1
 
 
 def _pending(view: View, uid: str, key: Key) -> bool:
