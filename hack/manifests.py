@@ -1,7 +1,7 @@
 """Write every generated file: ``python -m hack.manifests``.
 
 Purpose: one list of what is generated, from what, so that ``hack.verify`` compares exactly what this writes: the CRDs,
-the roles, ``dist/install.yaml``, and the documents of metrics and flags.
+the roles, the components of feature gates, ``dist/install.yaml``, and the documents of metrics and flags.
 
 Guarantees: a file is written only when its text changes, so that a build sees true times. A file in a generated place
 that nobody generates any more is removed.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from hack import crds, gen_metrics_docs, rbac
+from hack import crds, gates, gen_metrics_docs, rbac
 from hack.kustomize import KustomizeError, render_text
 from kruise.config import flags_markdown
 
@@ -53,6 +53,7 @@ def installer(root: Path = ROOT, *, image: str = "") -> dict[Path, str]:
 SOURCES: Final[Mapping[str, Callable[[], dict[Path, str]]]] = {
     "crds": crds.outputs,
     "rbac": rbac.outputs,
+    "gates": gates.outputs,
     "installer": installer,
     "docs": documents,
 }
@@ -62,9 +63,9 @@ SOURCES: Final[Mapping[str, Callable[[], dict[Path, str]]]] = {
 def leftovers(names: Sequence[str], root: Path = ROOT) -> Iterator[Path]:
     """Yield generated manifests that *names* of :data:`SOURCES` do not make any more."""
     made = {path for name in names for path in SOURCES[name]()}
-    for name, folder in (("crds", crds.BASES), ("rbac", rbac.FOLDER)):
+    for name, folder in (("crds", crds.BASES), ("rbac", rbac.FOLDER), ("gates", gates.FOLDER)):
         if name in names:
-            for path in sorted((root / folder).glob("*.yaml")):
+            for path in sorted((root / folder).rglob("*.yaml")):
                 if path.relative_to(root) not in made and path.read_text("utf-8").startswith(MARK):
                     yield path.relative_to(root)
 

@@ -27,6 +27,7 @@ from kruise.runtime.metrics import Metrics, lint
 MENDS: Final = {
     "crds": "make manifests",
     "rbac": "make manifests",
+    "gates": "make manifests",
     "installer": "make build-installer",
     "docs": "make docs",
 }

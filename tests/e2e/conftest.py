@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,13 @@ def launch(world: World, watched: Watched) -> Iterator[Callable[..., ManagerProc
     finally:
         for manager in started:
             manager.kill()
+
+
+@pytest.fixture
+def component(world: World) -> Iterator[Callable[[str], list[str]]]:
+    """Give the rights of a feature gate's component until the test is over; the flags that it sets come back."""
+    with contextlib.ExitStack() as given:
+        yield lambda name: given.enter_context(world.component(name))
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ everything ran that uses rights.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
-from hack import rbac
+from hack import gates, rbac
 from tests.e2e.harness.world import ACTOR, World
 
 pytestmark = pytest.mark.real
@@ -36,13 +36,16 @@ UNSEEN: dict[rbac.Right, str] = {
             plural,
             "list",
         ): "the first list comes as a watch; LIST is for servers that cannot, and tests/unit has one"
-        for group, plural in (("", "configmaps"), ("", "namespaces"), ("apps.kruise.io", "sidecarsets"))
+        for group, plural in (
+            ("", "configmaps"),
+            ("", "namespaces"),
+            ("apps.kruise.io", "sidecarsets"),
+            ("storage.k8s.io", "storageclasses"),
+        )
     },
     ("", "persistentvolumeclaims", "get"): "a claim is read live only when its name is taken and the cache lacks it",
 }
 """Rights that this session need not use, and why."""
-BY_HAND: Final = frozenset(("storage.k8s.io", "storageclasses", verb) for verb in ("get", "list", "watch"))
-"""What the test of a feature gate gives the manager beside the roles that are shipped, as the guide says."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def used(world: World) -> dict[rbac.Right, set[int]]:
 
 def test_every_request_had_its_right(used: dict[rbac.Right, set[int]]) -> None:
     missing, _ = rbac.compare(right for right, codes in used.items() if codes - {403})
-    assert not missing - BY_HAND, f"used without being granted: {sorted(missing)}"
+    assert not missing - gates.granted(), f"used without being granted: {sorted(missing)}"
     assert used, "nothing ran before this test"
 
 
@@ -67,6 +70,7 @@ def test_every_right_is_used(used: dict[rbac.Right, set[int]], request: pytest.F
     if not ran >= NEEDED or _deselected(request.config):
         pytest.skip("only a whole run uses every right")
     _, unused = rbac.compare(right for right, codes in used.items() if codes - {403})
+    unused |= gates.granted() - used.keys()
     assert not unused - UNSEEN.keys(), f"granted and never used: {sorted(unused)}"
 
 

@@ -15,7 +15,7 @@ from tests.e2e.harness import checks
 from tests.e2e.harness.manager import ManagerProcess
 from tests.e2e.harness.observer import Observer
 from tests.e2e.harness.sets import condition, identity, image_patch, rolled_out, statefulset, status
-from tests.e2e.harness.world import ACCOUNT, MERGE, NAMESPACE, World
+from tests.e2e.harness.world import MERGE, World
 
 pytestmark = pytest.mark.real
 
@@ -171,16 +171,16 @@ def test_claims_go_as_the_retention_policy_says(world: World, watched: Watched, 
 
 
 @pytest.mark.timeout(240)
-def test_claims_grow_with_their_template(world: World, watched: Watched, launch: Callable[..., ManagerProcess]) -> None:
+def test_claims_grow_with_their_template(
+    world: World,
+    watched: Watched,
+    component: Callable[[str], list[str]],
+    launch: Callable[..., ManagerProcess],
+) -> None:
     world.nodes(10)
     world.storage_class()
     observer = watched.observer
-    role = "kruise-storage-classes"  # as docs/statefulset.md says
-    resource = "storageclasses.storage.k8s.io"
-    world.cluster.kubectl("create", "clusterrole", role, "--verb=get,list,watch", f"--resource={resource}")
-    account = f"--serviceaccount={NAMESPACE}:{ACCOUNT}"
-    world.cluster.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", account)
-    launch("--feature-gates=StatefulSetAutoResizePVCGate=true").wait_leading()
+    launch(*component("claim-resize")).wait_leading()
     strategy = {"type": "OnPodRollingUpdate"}
     body = statefulset("web", 3, claims=True, image=f"{IMAGE}:v1", volumeClaimUpdateStrategy=strategy)
     world.create_set(body)
@@ -202,6 +202,47 @@ def test_claims_grow_with_their_template(world: World, watched: Watched, launch:
     assert made["patch pods 200"] == 3, "in place"
     events = world.call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")["items"]
     assert "SuccessfulResize" in {event["reason"] for event in events}
+
+
+@pytest.mark.timeout(240)
+def test_resources_change_in_place_through_the_subresource(
+    world: World,
+    watched: Watched,
+    component: Callable[[str], list[str]],
+    launch: Callable[..., ManagerProcess],
+) -> None:
+    world.nodes(10)
+    observer = watched.observer
+    launch(*component("pod-resize")).wait_leading()
+    body = statefulset("web", 3, budget=2)
+    sizes = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "128Mi"}}
+    body["spec"]["template"]["spec"]["containers"][0]["resources"] = sizes
+    world.create_set(body)
+    observer.until(lambda: rolled_out(observer.set("web")), 60.0, "all pods run")
+    before = {pod["metadata"]["name"]: identity(pod) for pod in observer.set_pods("web")}
+    mark = world.cluster.audit.mark()
+    path = "/spec/template/spec/containers/0/resources"
+    asked = world.patch_set(
+        "web",
+        [
+            {"op": "replace", "path": f"{path}/requests/cpu", "value": "150m"},
+            {"op": "replace", "path": f"{path}/limits/memory", "value": "256Mi"},
+        ],
+    )
+    observer.until(lambda: rolled_out(observer.set("web"), asked), 60.0, "every pod is resized")
+    after = observer.set_pods("web")
+    assert {pod["metadata"]["name"]: identity(pod) for pod in after} == before
+    assert {restarts(pod) for pod in after} == {0}
+    wanted = {"requests": {"cpu": "150m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
+    assert [pod["spec"]["containers"][0]["resources"] for pod in after] == [wanted] * 3
+    assert [pod["status"]["containerStatuses"][0]["resources"] for pod in after] == [wanted] * 3
+    made = tally(world, mark)
+    assert made.pop("patch statefulsets/status 200") <= 12
+    assert made == {
+        "patch pods/resize 200": 3,
+        "patch pods 200": 6,  # what is asked for; that it came
+        "create controllerrevisions 201": 1,
+    }, made
 
 
 @pytest.mark.timeout(240)

@@ -9,13 +9,16 @@ What this does not do: it starts no manager by itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+import yaml
 
 from hack.cluster import API_SERVER, ROOT, Cluster, Options
 from tests.e2e.harness.jobs import Body
@@ -101,6 +104,17 @@ class World:
         self._managers += 1
         name = name or f"manager-{self._managers}"
         return ManagerProcess(name, self.directory, self.kubeconfig, *flags, loop=loop, env=env, webhooks=webhooks)
+
+    @contextlib.contextmanager
+    def component(self, name: str) -> Iterator[list[str]]:
+        """Give the manager the rights of a feature gate's component, as it is shipped; yield the flags it sets."""
+        folder = ROOT / "config" / "components" / name
+        self.cluster.kubectl("apply", "-f", str(folder / "role.yaml"))
+        try:
+            (patch,) = yaml.safe_load((folder / "kustomization.yaml").read_text())["patches"]
+            yield [step["value"] for step in yaml.safe_load(patch["patch"]) if step["path"].endswith("/args/-")]
+        finally:
+            self.cluster.kubectl("delete", "-f", str(folder / "role.yaml"))
 
     # The API, as the administrator.
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hack import kustomize
+from hack import gates, kustomize
 from hack.gen_metrics_docs import workloads
 from hack.install_check import breaches
 from hack.kustomize import KustomizeError, render, render_text
@@ -22,6 +22,7 @@ from kruise.apis.broadcastjob_rules import decode_problem, validate_broadcastjob
 from kruise.apis.sidecarset_validation import validate_sidecarset
 from kruise.apis.statefulset_validation import validate_statefulset
 from kruise.config import parse_options
+from kruise.features import GATES
 from kruise.runtime.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -186,6 +187,27 @@ def test_plain_metrics_are_options_of_the_manager_too(tmp_path: Path) -> None:
     options, _ = parse_options([a for a in container["args"] if "$(" not in a], {})
     assert (options.metrics_addr, options.metrics_secure) == (":8080", False)
     assert container["ports"][0] == {"name": "metrics", "containerPort": 8080}
+
+
+@pytest.mark.parametrize("gate", sorted(gates.COMPONENTS))
+def test_the_component_of_a_gate_switches_it_on_and_adds_its_role_alone(gate: str, tmp_path: Path) -> None:
+    found = render(with_component(tmp_path, gates.COMPONENTS[gate]))
+    deployment = only("Deployment", found)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    options, warnings = parse_options([a for a in container["args"] if "$(" not in a], {})
+    assert warnings == []
+    on = {one.name for one in GATES if options.gates.enabled(one.name)}
+    assert on - {one.name for one in GATES if one.default} == {gate}
+    added = [one for one in found if one not in DEFAULT and one["kind"] != "Deployment"]
+    assert added == sorted(gates.role(gate), key=lambda one: len(one["kind"]))
+    (account,) = (one for one in found if one["kind"] == "ServiceAccount")
+    assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["metadata"]["name"]
+
+
+@pytest.mark.parametrize("component", sorted(gates.COMPONENTS.values()))
+def test_the_default_names_the_component_of_a_gate_to_be_switched_on(component: str) -> None:
+    assert f"#- ../components/{component}" in (CONFIG / "default" / "kustomization.yaml").read_text()
+    assert f"`../components/{component}`" in (ROOT / "docs" / "statefulset.md").read_text()
 
 
 def test_alerts_ask_for_metrics_that_exist_and_name_a_section_of_the_runbook() -> None:

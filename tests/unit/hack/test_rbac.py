@@ -6,16 +6,11 @@ import itertools
 
 import pytest
 
-from hack import rbac
+from hack import gates, rbac
 from kruise import app
 from kruise.apis.broadcastjob import BROADCASTJOBS
 from kruise.apis.core import NODES, PODS
-from kruise.controllers.statefulset.setup import setup as setup_statefulset
-from kruise.features import resolve
-from kruise.runtime.clock import SystemClock, system_random
 from kruise.runtime.controller import Access
-from kruise.runtime.manager.manager import Manager
-from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import PartialObject, Resource
 from kruise.runtime.webhook.stores import SECRETS
 
@@ -70,14 +65,27 @@ def test_bld1_the_roles_of_the_sidecarset_controller() -> None:
 
 
 def test_bld1_rights_that_only_a_gate_needs_come_with_the_gate() -> None:
-    def asked(*gates: str) -> set[str]:
-        manager = Manager(rbac._Silent(), clock=SystemClock(), rng=system_random(), metrics=Metrics(process=False))
-        built = setup_statefulset(manager, gates=resolve([(gate, True) for gate in gates], {})[0])
-        return {f"{','.join(one.verbs)} {rbac._name(one)}" for one in built.accesses}
+    def asked(gate: str) -> set[str]:
+        return {f"{','.join(one.verbs)} {rbac._name(one)}" for one in gates.extra(gate)}
 
-    plain = asked()
-    assert asked("InPlaceWorkloadVerticalScaling") - plain == {"patch pods/resize"}
-    assert asked("StatefulSetAutoResizePVCGate") - plain == {"get,list,watch storageclasses"}
+    assert asked("InPlaceWorkloadVerticalScaling") == {"patch pods/resize"}
+    assert asked("StatefulSetAutoResizePVCGate") == {"list,watch storageclasses"}
+    assert gates.granted() & rbac.granted() == frozenset()
+
+
+def test_bld1_every_gate_that_needs_a_right_has_a_component_and_no_other() -> None:
+    assert set(gates.gates_with_rights()) == gates.COMPONENTS.keys()
+    with pytest.raises(ValueError, match="needs no right"):
+        gates.role("StatefulSetStartOrdinal")
+
+
+@pytest.mark.parametrize("gate", sorted(gates.COMPONENTS))
+def test_bld1_the_role_of_a_gate_is_bound_to_the_account_and_no_other(gate: str) -> None:
+    role, binding = gates.role(gate)
+    assert (role["kind"], role["metadata"]["name"]) == ("ClusterRole", f"kruise-{gates.COMPONENTS[gate]}")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"] not in {name for _, name in BY_NAME}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "kruise-manager", "namespace": "kruise-system"}]
+    rbac.check(gates.extra(gate))
 
 
 def test_the_roles_of_the_runtime() -> None:
