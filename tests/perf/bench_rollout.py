@@ -13,7 +13,8 @@ from typing import Final
 
 from tests.perf.bench_cluster import Meter, ours
 from tests.perf.harness import Bench, calibrate, settled
-from tests.perf.rollout import LATENCY, Outcome, Plan, begin, ideally, in_cluster, managed, quantile, roll, scaled
+from tests.perf.rollout import Outcome, Plan, begin, ideally, in_cluster, managed, roll, scaled
+from tests.perf.rollout_cluster import LATENCY, quantile
 from tests.simulation.set_world import SetWorld
 
 PODS: Final = 1000

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.perf.rollout import LATENCY, quantile
+from tests.perf.rollout_cluster import LATENCY, quantile
 from tests.perf.rollout_sidecars import Plan, begin, ideally, in_cluster, managed, upgrade
 from tests.simulation.sidecar_world import CREATE_REVISION, PATCH_POD, PATCH_STATUS, SidecarWorld
 

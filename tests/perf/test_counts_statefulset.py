@@ -14,7 +14,8 @@ import pytest
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.intercept import Chunk, Interceptor, Proceed
 from kruise.simulator.faults import LEASES
-from tests.perf.rollout import LATENCY, Outcome, Plan, begin, ideally, in_cluster, managed, quantile, roll, scaled
+from tests.perf.rollout import Outcome, Plan, begin, ideally, in_cluster, managed, roll, scaled
+from tests.perf.rollout_cluster import LATENCY, quantile
 from tests.simulation.set_world import CREATE_POD, CREATE_REVISION, DELETE_POD, PATCH_POD, PATCH_STATUS, SetWorld
 from tests.simulation.world import is_manager
 
