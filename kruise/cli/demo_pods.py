@@ -20,7 +20,7 @@ from kruise.controllers.common.readiness import IN_PLACE_GATE
 from kruise.runtime.objects import Key
 from kruise.simulator.apiserver.storage import Commit
 
-__all__ = ["SETS", "Event", "Face", "PodEvent", "SetPicture"]
+__all__ = ["SETS", "Event", "Face", "PodEvent", "SetPicture", "is_ready", "told"]
 
 Body = dict[str, Any]
 
@@ -49,6 +49,24 @@ class PodEvent:
     """The node and the IP, or the image."""
     seconds: float = 0.0
     """For how long it was out of service."""
+
+
+def told(event: PodEvent, *, image: str = "its image") -> str:
+    """Return the line that tells *event*; *image* is what has changed where a pod has several."""
+    pod = event.pod
+    match event.event:
+        case Event.SERVES:
+            return f"{pod}: in service on {event.text}"
+        case Event.OUT:
+            return f"{pod}: out of service"
+        case Event.IMAGE:
+            return f"{pod}: {image} is now {event.text}"
+        case Event.STUCK:
+            return f"{pod}: cannot pull {event.text}"
+        case Event.BACK:
+            return f"{pod}: back in service after {event.seconds:.1f} s, with {event.text}"
+        case Event.GONE:
+            return f"{pod}: deleted"
 
 
 @dataclass(frozen=True, slots=True)

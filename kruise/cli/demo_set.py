@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from kruise.cli.answer import DEGRADED, DONE, columns
 from kruise.cli.demo_counts import Phase
-from kruise.cli.demo_pods import SETS, Event, Face, PodEvent, SetPicture, is_ready
+from kruise.cli.demo_pods import SETS, Face, SetPicture, is_ready, told
 from kruise.cli.demo_show import ACTOR, Teller
 from kruise.cli.demo_view import Cell, Sheet
 from kruise.cli.seen_statefulset import Seen, pod_rows, seen_of
@@ -221,7 +221,7 @@ class SetAct:
     async def hear(self, commit: Commit) -> None:
         """Take in a commit, and tell of it."""
         for event in self.picture.take(commit):
-            self._teller.say(_line(event))
+            self._teller.say(told(event))
 
     def seen(self) -> Seen | None:
         """Return the set as the planner sees it; ``None`` before it has a revision."""
@@ -270,20 +270,3 @@ def _style(state: str, reason: str) -> str:
     if reason in _BAD:
         return "bad"
     return {"Available": "good", "Missing": "dim"}.get(state, "busy")
-
-
-def _line(event: PodEvent) -> str:
-    pod = event.pod
-    match event.event:
-        case Event.SERVES:
-            return f"{pod}: in service on {event.text}"
-        case Event.OUT:
-            return f"{pod}: out of service"
-        case Event.IMAGE:
-            return f"{pod}: its image is now {event.text}"
-        case Event.STUCK:
-            return f"{pod}: cannot pull {event.text}"
-        case Event.BACK:
-            return f"{pod}: back in service after {event.seconds:.1f} s, with {event.text}"
-        case Event.GONE:
-            return f"{pod}: deleted"

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from kruise.cli.answer import DONE, columns
 from kruise.cli.demo_counts import Sidecars
-from kruise.cli.demo_pods import Event, PodEvent, is_ready
+from kruise.cli.demo_pods import is_ready, told
 from kruise.cli.demo_show import ACTOR, Teller
 from kruise.cli.demo_sidecar_pods import APP, SIDECAR, SIDECARS, Pair, SidecarPicture, image_of
 from kruise.cli.demo_view import Cell, Sheet
@@ -178,7 +178,7 @@ class SidecarAct:
     async def hear(self, commit: Commit) -> None:
         """Take in a commit, and tell of it."""
         for event in self.picture.take(commit):
-            self._teller.say(_line(event))
+            self._teller.say(told(event, image="the image of its sidecar"))
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
@@ -206,18 +206,3 @@ class SidecarAct:
             tuple((*row[:6], Cell(row[6], "good" if row[6] == "Ready" else "busy")) for row in self._rows()),
             f"matched {matched}   updated {updated}   ready {ready}",
         )
-
-
-def _line(event: PodEvent) -> str:
-    pod = event.pod
-    match event.event:
-        case Event.SERVES:
-            return f"{pod}: in service on {event.text}"
-        case Event.OUT:
-            return f"{pod}: out of service"
-        case Event.IMAGE:
-            return f"{pod}: the image of its sidecar is now {event.text}"
-        case Event.BACK:
-            return f"{pod}: back in service after {event.seconds:.1f} s, with {event.text}"
-        case _:
-            return f"{pod}: deleted"
