@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from pathlib import Path
@@ -39,7 +38,7 @@ from kruise.runtime.manager.options import ManagerOptions
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock, eventually, run_virtual
 from kruise.simulator import builtin, node_objects
-from kruise.simulator.apiserver.call import Call
+from kruise.simulator.apiserver.call import Call, counted
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.transport import InProcessTransport
 from kruise.simulator.embedded import read_definitions
@@ -296,11 +295,7 @@ class World:
 
     def counts(self, *, since: int = 0) -> dict[str, int]:
         """Return how often the managers sent each write: ``{"create pods": 5}``. A refused one says its code."""
-        found: Counter[str] = Counter()
-        for call in self.writes(since=since):
-            what = f"{call.verb} {call.resource}" + (f"/{call.subresource}" if call.subresource else "")
-            found[what if call.code < 300 else f"{what} {call.code}"] += 1
-        return dict(sorted(found.items()))
+        return counted(self.writes(since=since))
 
     # The end.
 

@@ -12,7 +12,8 @@ What this does not do: no behaviour.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -180,3 +181,12 @@ class RequestLog:
             what = f"{c.verb} {c.resource or c.path}{'/' + c.subresource if c.subresource else ''} {c.code}"
             counts[what] = counts.get(what, 0) + 1
         return dict(sorted(counts.items()))
+
+
+def counted(writes: Iterable[Call]) -> dict[str, int]:
+    """Return how often each write was sent: ``{"create pods": 5}``. A refused one says its code."""
+    found: Counter[str] = Counter()
+    for call in writes:
+        what = f"{call.verb} {call.resource}" + (f"/{call.subresource}" if call.subresource else "")
+        found[what if call.code < 300 else f"{what} {call.code}"] += 1
+    return dict(sorted(found.items()))

@@ -4,8 +4,8 @@ only when told.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -16,44 +16,20 @@ from kruise.apis.sidecarset_rules import default_sidecarset
 from kruise.controllers.sidecarset.observe import ORPHAN_REVISIONS, Stores
 from kruise.controllers.sidecarset.reconciler import SidecarSetReconciler
 from kruise.runtime.cache.store import Change, Store
-from kruise.runtime.client.client import Client, Write
-from kruise.runtime.client.frames import Codec
-from kruise.runtime.client.guard import WriteGuard
-from kruise.runtime.client.rest import Rest
-from kruise.runtime.client.transport import chain
-from kruise.runtime.clock import Random
-from kruise.runtime.controller import ReconcileContext, Result, current
+from kruise.runtime.controller import Result
 from kruise.runtime.errors import Forbidden, Reset
-from kruise.runtime.metrics import Metrics
-from kruise.runtime.objects import Key, Object, Resource
-from kruise.runtime.testing.loop import VirtualClock, run_virtual
+from kruise.runtime.objects import Key
+from kruise.runtime.testing.loop import VirtualClock
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.intercept import Interceptor, Proceed
-from kruise.simulator.apiserver.server import ApiServer
 from tests.simulation.sidecar_objects import OWN, SETS, injected, pod_body, sidecar_set
+from tests.unit.controllers.reconciler_bench import Body, Events, ServerBench, fill, on_bench
 
 KEY: Final = Key("", "mesh")
 STATUS: Final = f"patch {SETS}/status"
 PATCH: Final = "patch pods"
 MARK: Final = "patch pods/status"
 REVISION: Final = "create controllerrevisions.apps"
-
-Body = dict[str, Any]
-
-
-class Events:
-    """Takes events."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, str, str, str]] = []
-
-    def event(self, obj: Object, resource: Resource[Any], *, type: str, reason: str, action: str, note: str) -> None:
-        assert resource in (SIDECARSETS, PODS)
-        assert action
-        self.seen.append((obj.metadata.name, type, str(reason), note))
-
-    def reasons(self) -> list[str]:
-        return [reason for _, _, reason, _ in self.seen]
 
 
 class Faults(Interceptor):
@@ -85,22 +61,14 @@ class Faults(Interceptor):
         return await proceed()
 
 
-class Bench:
+class Bench(ServerBench):
     """Some sets, their cluster, and a reconciler that is called by hand."""
 
     def __init__(self, clock: VirtualClock, **options: Any) -> None:
-        self.clock = clock
-        self.server = ApiServer(clock, Random(1))
-        self.server.registry.add_custom(SIDECARSETS)
+        super().__init__(clock, SIDECARSETS)
         for name in ("default", OWN):
             self.server.ensure_namespace(name)
         self.faults = self.server.faults = Faults()
-        self.metrics = Metrics(process=False)
-        self.guard = WriteGuard()
-        transport = chain(self.server.transport("manager"), [self.guard])
-        rest = Rest(transport, clock=clock, rng=Random(1), metrics=self.metrics)
-        self.written: list[Write] = []
-        self.client = Client(rest, metrics=self.metrics, clock=clock, on_write=self.written.append)
         self._options = options
         self.spoiled: set[str] = set()
         """Pods that come as nobody can read them."""
@@ -115,7 +83,7 @@ class Bench:
             revisions=Store(REVISIONS, clock=self.clock),
         )
         self.stores.revisions.add_index(ORPHAN_REVISIONS)
-        self.events = Events()
+        self.events = Events(SIDECARSETS, PODS)
         self.reconciler = SidecarSetReconciler(
             client=self.client,
             recorder=self.events,
@@ -183,7 +151,7 @@ class Bench:
             bodies = self.server.list(store.resource)
             if store is self.stores.pods:
                 bodies = [{**one, "status": 7} if one["metadata"]["name"] in self.spoiled else one for one in bodies]
-            found = _fill(store, bodies)
+            found = fill(store, bodies)
             if store in (self.stores.pods, self.stores.namespaces):
                 changes += found
         return changes
@@ -199,11 +167,7 @@ class Bench:
         """Sync the stores, with *pods* or without, and run one pass; raise what it raises."""
         if sync:
             self.sync(pods=pods)
-        token = current.set(ReconcileContext("test", Key("", name), "id", live))
-        try:
-            return await self.reconciler(Key("", name))
-        finally:
-            current.reset(token)
+        return await self.passed(self.reconciler, Key("", name), live=live)
 
     async def tried(self) -> Result | None:
         """Run a pass half a second later; return None when it raised the refusal of a pod."""
@@ -226,27 +190,8 @@ class Bench:
 
     # Looking.
 
-    def mark(self) -> int:
-        return self.server.log.calls[-1].ordinal if len(self.server.log) else 0
-
-    def counts(self, since: int = 0) -> dict[str, int]:
-        found: Counter[str] = Counter()
-        for call in self.server.log.writes(actor="manager"):
-            if call.ordinal > since:
-                what = f"{call.verb} {call.resource}" + (f"/{call.subresource}" if call.subresource else "")
-                found[what if call.code < 300 else f"{what} {call.code}"] += 1
-        return dict(found)
-
-    def reads(self, since: int = 0) -> list[Call]:
-        return [
-            c
-            for c in self.server.log.calls
-            if c.ordinal > since and c.actor == "manager" and c.verb in ("get", "list", "watch")
-        ]
-
     def status(self, name: str = "mesh") -> Body:
-        found: Body = (self.server.get(SIDECARSETS, name) or {}).get("status") or {}
-        return found
+        return self.stored_status(name)
 
     def condition(self, kind: str, name: str = "mesh") -> Body:
         return next((c for c in self.status(name).get("conditions") or () if c["type"] == kind), {})
@@ -264,24 +209,4 @@ class Bench:
 def bench(scenario: Callable[[Bench], Awaitable[None]], **options: Any) -> None:
     """Run *scenario* on a bench, in virtual time."""
 
-    async def main(clock: VirtualClock) -> None:
-        one = Bench(clock, **options)
-        await scenario(one)
-        one.guard.assert_clean()
-
-    run_virtual(main)
-
-
-def _fill(store: Store[Any], bodies: list[Body]) -> list[Change[Any]]:
-    codec = Codec(store.resource)
-    wanted: dict[Key, Any] = {}
-    for body in bodies:
-        obj = codec.read(orjson.dumps(body))
-        wanted[obj.key] = obj
-    changes: list[Change[Any]] = []
-    for old in (*store.list(), *store.unreadable()):
-        if old.key not in wanted:
-            changes += store.remove(old)
-    for obj in wanted.values():
-        changes += store.put(obj)
-    return changes
+    on_bench(partial(Bench, **options), scenario)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -36,7 +35,7 @@ from kruise.runtime.errors import Fenced, Forbidden, Reset, UnknownOutcome
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Key, owner_reference
 from kruise.runtime.testing.loop import VirtualClock, run_virtual
-from kruise.simulator.apiserver.call import Answer, Call
+from kruise.simulator.apiserver.call import Answer, Call, counted
 from kruise.simulator.apiserver.intercept import Interceptor, Proceed
 from kruise.simulator.apiserver.server import ApiServer
 from tests.unit.controllers.asts_identity import TEMPLATE, a_set
@@ -128,11 +127,7 @@ class World:
         return [c for c in self.server.log.writes(actor="manager") if c.verb == verb or not verb]
 
     def counts(self) -> dict[str, int]:
-        found: Counter[str] = Counter()
-        for call in self.sent():
-            what = f"{call.verb} {call.resource}" + (f"/{call.subresource}" if call.subresource else "")
-            found[what if call.code < 300 else f"{what} {call.code}"] += 1
-        return dict(found)
+        return counted(self.sent())
 
     async def apply(self, *, continuations: Iterable[Chain] = (), **groups: Iterable[Chain]) -> Applied:
         view: Any = None  # whoever applies a plan does not look at it
