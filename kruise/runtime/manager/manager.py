@@ -42,7 +42,7 @@ from kruise.runtime.client.transport import Pool, Transport, chain
 from kruise.runtime.clock import Clock, LagProbe, Random, new_uuid
 from kruise.runtime.controller.controller import Controller
 from kruise.runtime.controller.reconcile import Needs, Runnable, record_write
-from kruise.runtime.errors import LeadershipLost
+from kruise.runtime.errors import ConfigError, LeadershipLost
 from kruise.runtime.log import SLOW, get_logger
 from kruise.runtime.manager.authz import Authorizer
 from kruise.runtime.manager.cluster import Cluster, TermStamp
@@ -435,7 +435,10 @@ class Manager:
             self._fail(error)
 
     def _failed(self, job: Job, error: Exception) -> None:
-        log.error("a job failed, the manager stops", job=job.name, exc_info=error)
+        if isinstance(error, ConfigError):  # what somebody has to set right: its text says what, a stack says nothing
+            log.error("a job failed, the manager stops", job=job.name, error=str(error))
+        else:
+            log.error("a job failed, the manager stops", job=job.name, exc_info=error)
         self._fail(error)
 
     def _fail(self, error: Exception) -> None:

@@ -10,7 +10,8 @@ Guarantees:
   configurations have had it for the overlap; a replica takes a leaf of another authority under the same condition,
   unless what it serves is about to end.
 * CRT4: every write is conditional. After the first set-up only the leader writes; all others read and reload.
-* CRT6: a set-up that does not succeed in time ends with a ConfigError that says what is missing.
+* CRT6: a set-up that does not succeed in time ends with a ConfigError that says what is missing. Until then it says in
+  the log what it waits for, as soon as it is known, and again when it is another thing: nothing else starts before it.
 * X34: what somebody breaks by hand is put back from memory while there is something good in it; meanwhile the last
   good pair is served. A keyring of somebody else is taken over, and its bundle keeps the authorities of before.
 * WEB9: a set-up that would block the pods of our own namespace is refused, with the reason.
@@ -43,6 +44,8 @@ EVERY: Final = 60.0
 """Seconds between two passes."""
 RETRY: Final = 1.0
 """Seconds between two tries of the first set-up."""
+_RACED: Final = "another replica wrote at the same time"
+_WAY_OUT: Final = "install what is missing, or start with --disable-webhooks"
 _FAILURES: Final = (ApiError, TransportError, UnknownOutcome, DecodeError, OSError, UnusableKeyring)
 
 
@@ -132,15 +135,23 @@ class CertificateKeeper:
             problem = await self._try(first=True)
             if problem is None and self._serving is not None:
                 break
+            self._waits(problem)
             if self._clock.monotonic() + RETRY > end:
                 raise ConfigError(
                     f"--webhook-initialize-timeout={self._initialize_timeout:g}s: the webhooks could not be set up in "
-                    f"time: {problem or 'another replica was always faster'}"
+                    f"time: {problem or _RACED}; {_WAY_OUT}"
                 )
             await self._clock.sleep(RETRY)
         if self._namespace and (blocking := await self._targets.blocking(self._namespace)):
             raise ConfigError("; ".join(blocking))
         self._ready.set()
+
+    def _waits(self, problem: str | None) -> None:
+        """Say once what the first set-up waits for; a lost race is settled by the next try, and no news."""
+        told = (problem,) if problem and problem != _RACED else self._told
+        if told != self._told:
+            log.warning("waiting for what the webhooks need", problem=problem, solution=_WAY_OUT)
+        self._told = told
 
     async def look(self) -> None:
         """Do one pass. A failure is told once, and is no reason to end."""
@@ -155,7 +166,7 @@ class CertificateKeeper:
         try:
             return await self._pass(first=first)
         except Conflict:
-            return "another replica wrote at the same time"
+            return _RACED
         except _FAILURES as error:
             return f"{self._store.where}: {error}"
 

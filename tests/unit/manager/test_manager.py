@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from kruise.runtime.clock import Clock, Random, SystemClock
 from kruise.runtime.controller.builder import Builder
@@ -435,6 +436,26 @@ def test_man5_lea6_a_job_that_fails_stops_the_manager_and_releases_the_lease(nee
         with pytest.raises(ValueError, match="broken"):
             await manager.run()
         assert holder(server) == "" and 5 <= clock.monotonic() < 8
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "stack"), [(ConfigError("--metrics-addr=:1: choose another"), False), (ValueError("broken"), True)]
+)
+def test_man5_what_a_person_must_set_right_is_one_line_in_the_log(error: Exception, stack: bool) -> None:
+    async def main(clock: VirtualClock) -> None:
+        manager = make(api(clock), clock)
+
+        async def fails() -> None:
+            raise error
+
+        manager.add(Work("bad", fails, Needs.ALWAYS))
+        with capture_logs() as lines, pytest.raises(type(error)):
+            await manager.run()
+        (line,) = (one for one in lines if one["event"] == "a job failed, the manager stops")
+        assert ("exc_info" in line) is stack
+        assert stack or line["error"] == str(error)
 
     run_virtual(main)
 

@@ -7,6 +7,7 @@ import base64
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from kruise.runtime.clock import Clock, Random
 from kruise.runtime.errors import ConfigError
@@ -179,9 +180,39 @@ def test_crt6_a_set_up_that_fails_says_what_is_missing() -> None:
         world.server.delete(MUTATING, NAME)
         keeper = world.keeper("a", initialize_timeout=30.0)
         begun = world.clock.monotonic()
-        with pytest.raises(ConfigError, match=rf"initialize-timeout=30s.*MutatingWebhookConfiguration {NAME} is not"):
+        told = rf"initialize-timeout=30s.*MutatingWebhookConfiguration {NAME} is not.*--disable-webhooks"
+        with pytest.raises(ConfigError, match=told):
             await keeper.run()
         assert 28 <= world.clock.monotonic() - begun <= 31
+
+    run_virtual(main)
+
+
+def test_crt6_a_set_up_that_waits_says_for_what_at_once_and_once() -> None:
+    async def main() -> None:
+        world = World(VirtualClock())
+        kept = world.server.get(MUTATING, NAME)
+        assert kept is not None
+        world.server.delete(MUTATING, NAME)
+        validating = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+        keeper = world.keeper("a", initialize_timeout=30.0)
+        with capture_logs() as lines:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(keeper.set_up())
+                await world.clock.sleep(0.5)
+                first = [one for one in lines if one["log_level"] == "warning"]
+                assert len(first) == 1
+                assert f"MutatingWebhookConfiguration {NAME} is not there" in first[0]["problem"]
+                assert "--disable-webhooks" in first[0]["solution"]
+
+                await world.clock.sleep(10)
+                assert [one for one in lines if one["log_level"] == "warning"] == first  # ten tries, nothing new
+
+                world.server.delete(validating, NAME)
+                await world.clock.sleep(2)
+                second = [one for one in lines if one["log_level"] == "warning"][1:]
+                assert ["ValidatingWebhookConfiguration" in one["problem"] for one in second] == [True]
+                running.cancel()
 
     run_virtual(main)
 
