@@ -59,7 +59,7 @@ from kruise.webhooks.inject_containers import PodParts, is_injected
 from kruise.webhooks.inject_outcome import LEFT_OUT, UNCHANGED, InjectionRefused, Note, NoteReason, Outcome, Request
 from kruise.webhooks.inject_patch import PodPatch
 from kruise.webhooks.inject_pod import PodView, UnreadablePod
-from kruise.webhooks.inject_security import violation
+from kruise.webhooks.inject_security import ENFORCE_LABEL, violation
 from kruise.webhooks.inject_set import CompiledSet, Piece
 from kruise.webhooks.inject_snapshot import Candidate, Missing, Snapshot
 
@@ -168,7 +168,8 @@ class _Injection:
 
     def run(self, matched: Iterable[Candidate], *, sort_by_name: bool) -> Outcome:
         chosen = self._allowed([self._revision_of(candidate) for candidate in matched])
-        self._already = frozenset(item.name for item in chosen if self._has(item))
+        if HASH_ANNOTATION in self._annotations:
+            self._already = frozenset(item.name for item in chosen if self._has(item))
         self._patch_metadata([one for item in chosen if item.name not in self._already for one in item.patches])
         init, containers, volumes = self._build(chosen)
         patch = PodPatch()
@@ -243,30 +244,32 @@ class _Injection:
 
     def _allowed(self, chosen: Sequence[CompiledSet]) -> list[CompiledSet]:
         owners = self._owners
+        enforces = self._labels is not None and ENFORCE_LABEL in self._labels
         volumes: dict[str, tuple[str, Piece]] = {}
         kept: list[CompiledSet] = []
         for item in chosen:
-            why, reason = violation(item.parts, self._labels, self._view.context), NoteReason.POD_SECURITY
+            why, reason = "", NoteReason.POD_SECURITY
+            if enforces:
+                why = violation(item.parts, self._labels, self._view.context)
             if not why:
                 why, reason = self._conflict(item, owners, volumes), NoteReason.CONFLICT
             if why:
                 self._notes.append(Note(item.name, reason, why))
                 continue
             kept.append(item)
-            owners.update((name, item.name) for sidecar in item.parts.sidecars for name in sidecar.names)
+            owners |= dict.fromkeys(item.parts.placed, item.name)
             for name, volume in item.parts.used_volumes.items():
                 volumes.setdefault(name, (item.name, volume))
         return kept
 
     def _conflict(self, item: CompiledSet, owners: Mapping[str, str], volumes: Mapping[str, tuple[str, Piece]]) -> str:
-        for sidecar in item.parts.sidecars:
-            other = self._view.containers if sidecar.init else self._view.init_containers
-            for name in sidecar.names:
-                if name in owners:
-                    return f"SidecarSet {owners[name]} already provides the container {name}"
-                if other is not None and name in other:
-                    kind = "a container" if sidecar.init else "an init container"
-                    return f"the pod has {kind} called {name}"
+        for name, init in item.parts.placed.items():
+            if name in owners:
+                return f"SidecarSet {owners[name]} already provides the container {name}"
+            other = self._view.containers if init else self._view.init_containers
+            if other is not None and name in other:
+                kind = "a container" if init else "an init container"
+                return f"the pod has {kind} called {name}"
         for name, volume in item.parts.used_volumes.items():
             owner, known = volumes.get(name, ("", volume))
             if known.body != volume.body and name not in (self._view.volumes or ()):
@@ -290,12 +293,13 @@ class _Injection:
         chosen = sorted(chosen, key=attrgetter("name"))
         marks[HASH_ANNOTATION] = self._hashes(HASH_ANNOTATION, chosen, images=True)
         marks[HASH_WITHOUT_IMAGE_ANNOTATION] = self._hashes(HASH_WITHOUT_IMAGE_ANNOTATION, chosen, images=False)
-        names = {*injected_names(marks.get(INJECTED_LIST_ANNOTATION, "")), *(item.name for item in chosen)}
+        names = {*injected_names(marks.get(INJECTED_LIST_ANNOTATION, "")), *[item.name for item in chosen]}
         marks[INJECTED_LIST_ANNOTATION] = ",".join(sorted(names))
         working: dict[str, str] = {}
         for item in chosen:
-            working.update(item.parts.hot_working)
-            marks.update(item.parts.hot_annotations)
+            if item.parts.hot_working:
+                working |= item.parts.hot_working
+                marks.update(item.parts.hot_annotations)
         if working:
             known = parse_map(marks.get(WORKING_HOT_ANNOTATION) or "{}")
             marks[WORKING_HOT_ANNOTATION] = encode_map({**known, **working})
@@ -304,7 +308,7 @@ class _Injection:
         text = self._annotations.get(key)
         if not text:
             now = self._now
-            fragments = (item.hash_entry if images else item.hash_without_image_entry for item in chosen)
+            fragments = [item.hash_entry if images else item.hash_without_image_entry for item in chosen]
             return "{" + ",".join([before + now + after for before, after in fragments]) + "}"
         known = parse_entries(text)
         if known.problem or not known.trusted:
@@ -348,13 +352,15 @@ class _Injection:
         return init, containers, volumes
 
     def _merge(
-        self, patch: PodPatch, field: str, present: Mapping[str, int] | None, pieces: Iterable[tuple[Piece, bool]]
+        self, patch: PodPatch, field: str, present: Mapping[str, int] | None, pieces: Sequence[tuple[Piece, bool]]
     ) -> None:
+        if not pieces:
+            return
         path = f"/spec/{field}"
         first: list[bytes] = []
         last: list[bytes] = []
         for piece, before in pieces:
-            index = (present or {}).get(piece.name)
+            index = present.get(piece.name) if present else None
             if index is None:
                 (first if before else last).append(piece.data)
                 continue
@@ -368,6 +374,8 @@ class _Injection:
 
     @staticmethod
     def _append(patch: PodPatch, field: str, present: Mapping[str, int] | None, items: Mapping[str, bytes]) -> None:
+        if not items:
+            return
         missing = [data for name, data in items.items() if name not in (present or {})]
         patch.elements(f"/spec/{field}", exists=present is not None, first=(), last=missing)
 

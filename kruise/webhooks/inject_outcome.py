@@ -11,6 +11,8 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 __all__ = ["LEFT_OUT", "UNCHANGED", "InjectionRefused", "Note", "NoteReason", "Outcome", "Request"]
 
 
@@ -57,8 +59,7 @@ class Note:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What the API server says beside the pod."""
 
     uid: str = ""
@@ -68,8 +69,7 @@ class Request:
     sub_resource: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The answer. An empty patch leaves the pod as it is."""
 
     patch: bytes = b""

@@ -11,12 +11,16 @@ What this does not do: it does not apply patches; whoever sends one applies it f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
 __all__ = ["PodPatch"]
+
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 @lru_cache(maxsize=4096)
@@ -25,8 +29,15 @@ def _text(value: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _pointer(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
+def _head(op: str, path: str) -> bytes:
+    """Return an operation up to its value."""
+    return b'{"op":%b,"path":%b,"value":' % (_text(op), _text(path))
+
+
+@lru_cache(maxsize=4096)
+def _annotation(op: str, key: str) -> bytes:
+    """Return an operation on an annotation up to its value."""
+    return _head(op, "/metadata/annotations/" + key.replace("~", "~0").replace("/", "~1"))
 
 
 class PodPatch:
@@ -38,7 +49,7 @@ class PodPatch:
         self._operations: list[bytes] = []
 
     def _add(self, path: str, value: bytes) -> None:
-        self._operations.append(b'{"op":"add","path":%b,"value":%b}' % (_text(path), value))
+        self._operations.append(b"%b%b}" % (_head("add", path), value))
 
     def annotations(self, before: Mapping[str, str] | None, after: Mapping[str, str], *, metadata: bool) -> None:
         """Make the annotations *after* out of *before*; ``None``: there is no map. *metadata*: whether the pod has any.
@@ -57,13 +68,10 @@ class PodPatch:
             known = before.get(key)
             if known == value:
                 continue
-            path = "/metadata/annotations/" + _pointer(key)
-            operation = b"add" if known is None else b"replace"
-            self._operations.append(
-                b'{"op":"%b","path":%b,"value":%b}' % (operation, _text(path), msgspec.json.encode(value))
-            )
+            head = _annotation("add" if known is None else "replace", key)
+            self._operations.append(b"%b%b}" % (head, _encode(value)))
 
-    def elements(self, path: str, *, exists: bool, first: Iterable[bytes], last: Iterable[bytes]) -> None:
+    def elements(self, path: str, *, exists: bool, first: Collection[bytes], last: Collection[bytes]) -> None:
         """Put elements before and after those of the list at *path*, which may be missing."""
         if not exists:
             values = [*first, *last]
@@ -72,13 +80,14 @@ class PodPatch:
             return
         for index, value in enumerate(first):
             self._add(f"{path}/{index}", value)
-        for value in last:
-            self._add(f"{path}/-", value)
+        if last:
+            end = _head("add", f"{path}/-")
+            self._operations += [b"%b%b}" % (end, value) for value in last]
 
     def replace(self, path: str, index: int, name: str, value: bytes) -> None:
         """Replace the element called *name*, which stands at *index* of the list as it came."""
-        self._operations.append(b'{"op":"test","path":%b,"value":%b}' % (_text(f"{path}/{index}/name"), _text(name)))
-        self._operations.append(b'{"op":"replace","path":%b,"value":%b}' % (_text(f"{path}/{index}"), value))
+        self._operations.append(b"%b%b}" % (_head("test", f"{path}/{index}/name"), _text(name)))
+        self._operations.append(b"%b%b}" % (_head("replace", f"{path}/{index}"), value))
 
     def encode(self) -> bytes:
         """Return the patch as JSON; ``b""`` when nothing changes."""

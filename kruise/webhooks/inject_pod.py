@@ -11,7 +11,7 @@ What this does not do: it changes nothing and validates nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -70,20 +70,24 @@ class _Pod(msgspec.Struct, frozen=True, gc=False):
 
 
 _DECODER = msgspec.json.Decoder(_Pod)
+_NO_METADATA = _Metadata()
+_NO_CONTEXT = _SecurityContext()
 
 
-def _texts(values: Mapping[str, str | None] | None) -> dict[str, str] | None:
-    return None if values is None else {key: value or "" for key, value in values.items()}
+def _texts(values: dict[str, str | None] | None) -> dict[str, str] | None:
+    if values is None:
+        return None
+    if None not in values.values():
+        return cast("dict[str, str]", values)
+    return {key: value or "" for key, value in values.items()}
 
 
 def _places(items: list[_Named] | None) -> dict[str, int] | None:
     """Return where each name stands first."""
     if items is None:
         return None
-    found: dict[str, int] = {}
-    for index, item in enumerate(items):
-        found.setdefault(item.name or "", index)
-    return found
+    # Backwards, so that of two with one name the first is found.
+    return {items[index].name or "": index for index in range(len(items) - 1, -1, -1)}
 
 
 class PodView:
@@ -92,9 +96,9 @@ class PodView:
     __slots__ = (
         "_full",
         "_source",
+        "_spec",
         "annotations",
         "containers",
-        "context",
         "deletion_timestamp",
         "has_metadata",
         "init_containers",
@@ -107,7 +111,7 @@ class PodView:
     )
 
     def __init__(self, pod: _Pod, source: bytes | Mapping[str, Any]) -> None:
-        metadata = pod.metadata or _Metadata()
+        metadata = pod.metadata or _NO_METADATA
         self._source = source
         self._full: Mapping[str, Any] | None = None
         self.has_metadata = pod.metadata is not None
@@ -121,12 +125,7 @@ class PodView:
         self.init_containers = _places(pod.spec.init_containers)
         self.volumes = _places(pod.spec.volumes)
         self.pull_secrets = _places(pod.spec.image_pull_secrets)
-        context = pod.spec.security_context or _SecurityContext()
-        self.context = PodContext(
-            run_as_non_root=bool(context.run_as_non_root),
-            seccomp=(context.seccomp_profile.type if context.seccomp_profile else None) or "",
-            windows=pod.spec.os is not None and pod.spec.os.name == "windows",
-        )
+        self._spec = pod.spec
 
     @classmethod
     def of(cls, source: bytes | Mapping[str, Any]) -> PodView:
@@ -136,6 +135,16 @@ class PodView:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UnreadablePod(str(error)) from None
         return cls(pod, source)
+
+    @property
+    def context(self) -> PodContext:
+        """What containers inherit; asked for only where a namespace enforces a level."""
+        context = self._spec.security_context or _NO_CONTEXT
+        return PodContext(
+            run_as_non_root=bool(context.run_as_non_root),
+            seccomp=(context.seccomp_profile.type if context.seccomp_profile else None) or "",
+            windows=self._spec.os is not None and self._spec.os.name == "windows",
+        )
 
     def full(self) -> Mapping[str, Any]:
         """Return the whole pod; decoded once, and only when somebody asks. Raises UnreadablePod."""

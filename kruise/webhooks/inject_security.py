@@ -16,8 +16,9 @@ judges by the rules of the latest version, whatever ``enforce-version`` says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from kruise.webhooks.inject_set import Parts
 
@@ -63,8 +64,7 @@ _VOLUMES: Final = frozenset(
 _CONFINED: Final = frozenset({"RuntimeDefault", "Localhost"})
 
 
-@dataclass(frozen=True, slots=True)
-class PodContext:
+class PodContext(msgspec.Struct, frozen=True, gc=False):
     """What containers inherit from their pod."""
 
     run_as_non_root: bool = False

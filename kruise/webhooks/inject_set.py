@@ -137,6 +137,8 @@ class Parts:
     volumes: Mapping[str, Piece]
     used_volumes: Mapping[str, Piece]
     """The volumes that sidecars mount, in the order of the mounts; one that the set does not declare is left out."""
+    placed: Mapping[str, bool]
+    """The names of the containers in a pod, each with whether it is an init container."""
     names: frozenset[str]
     """Every name of a container in a pod, and of the sidecars themselves."""
     sidecar_list: tuple[str, ...]
@@ -252,6 +254,7 @@ def _parts(init: bytes, containers: bytes, volumes: bytes) -> Parts:
         containers=second,
         volumes=named,
         used_volumes={name: named[name] for sidecar in everything for name in sidecar.volume_names if name in named},
+        placed={name: sidecar.init for sidecar in everything for name in sidecar.names},
         names=frozenset(name for sidecar in everything for name in (sidecar.name, *sidecar.names)),
         sidecar_list=tuple(sorted(c.name for c in everything if not c.init or c.core.get("restartPolicy") == "Always")),
         hot_annotations=tuple(marks),

@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 
 from kruise.runtime.clock import Random
 from kruise.runtime.errors import Cause
-from kruise.runtime.webhook.admission import AdmissionRequest, Answer, Outcome, allow, deny, patch, respond, too_deep
+from kruise.runtime.webhook.admission import (
+    AdmissionRequest,
+    Answer,
+    Outcome,
+    allow,
+    deny,
+    patch,
+    respond,
+    too_deep,
+    too_many,
+)
 from kruise.runtime.webhook.conversion import Conversions, convert_review
 from kruise.runtime.webhook.handlers import Defaulter, Validator, in_turn
 from kruise.runtime.webhook.patching import apply_patch
@@ -260,6 +270,20 @@ nested = st.recursive(
 @given(nested, st.integers(0, 6))
 def test_c8_the_depth_of_values_is_measured_without_parsing(value: Any, limit: int) -> None:
     assert too_deep(orjson.dumps(value), limit) is (_depth(value) > limit)
+
+
+def _values(value: Any) -> int:
+    """Return how many values stand beside the first of each list and object."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return max(len(value) - 1, 0) + sum(map(_values, inner))
+    return 0
+
+
+@settings(max_examples=500)
+@given(nested, st.integers(0, 8))
+def test_c8_values_are_counted_without_parsing(value: Any, limit: int) -> None:
+    assert too_many(orjson.dumps(value), limit) is (_values(value) > limit)
 
 
 CORPUS = {path.name: path.read_bytes() for path in sorted(Path(__file__).with_name("admission_corpus").iterdir())}

@@ -11,7 +11,7 @@ Guarantees:
 * WEB12: every patch is applied to the object of the request before it is sent; one that does not apply, or that leaves
   no object, is an exception of ours.
 * C8: whatever the bytes, there is an answer, and no exception. Values nested deeper than 200 are refused before
-  anybody walks them.
+  anybody walks them, and so are more values than an object of Kubernetes has.
 * LOG4: neither an answer nor :class:`Outcome` quotes the object.
 
 What this does not do: it waits for nothing (``server.py`` has the deadline), and it looks nothing up.
@@ -55,6 +55,10 @@ VERSIONS: Final = frozenset({f"{GROUP}/v1", f"{GROUP}/v1beta1"})
 JSON: Final = "application/json"
 MAX_DEPTH: Final = 200
 """How deep values may be nested. No object of Kubernetes comes near."""
+MAX_VALUES: Final = 1 << 18
+"""How many values a review may have beside the first of each list and object. An object of 1.5 MiB, which is what a
+cluster stores, would have to have one in every six bytes; to read as many as fit into a body takes longer than C8
+leaves."""
 _MAX_BRACKETS: Final = 1 << 20
 _FEW_BRACKETS: Final = 8 << 10
 _NULL: Final = msgspec.Raw(b"null")
@@ -230,6 +234,8 @@ _QUOTED: Final = re.compile(rb'"[^"]*"')
 _AS_ONE_KIND: Final = bytes.maketrans(b"[]", b"{}")
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b'{}[]"'))
 _NOT_ESCAPES: Final = bytes(set(_NOT_STRUCTURE) - set(b"\\/bfnrtu"))
+_NOT_COMMAS: Final = bytes(set(range(256)) - set(b',"'))
+_NOT_COMMAS_OR_ESCAPES: Final = bytes(set(_NOT_COMMAS) - set(b"\\/bfnrtu"))
 
 
 def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
@@ -247,9 +253,7 @@ def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
         return False
     if opened <= _FEW_BRACKETS and opened - body.count(b"{}") - body.count(b"[]") < limit:  # an empty one goes below
         return False
-    if b"\\" in body:
-        body = body.translate(None, _NOT_ESCAPES)  # what never follows a backslash
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # in this order: a quote behind two of them ends a text
+    body = _unescaped(body, _NOT_ESCAPES)
     shape = body.translate(_AS_ONE_KIND, _NOT_STRUCTURE).replace(b'""', b"")
     if b'"' in shape:
         shape = _QUOTED.sub(b"", shape)
@@ -262,6 +266,26 @@ def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
             return False
         shape = shape.replace(b"{}", b"")
     return bool(shape)
+
+
+def _unescaped(body: bytes, unneeded: bytes) -> bytes:
+    """Return *body* so that every quote in it begins or ends a text; *unneeded*, which no backslash precedes, goes."""
+    if b"\\" not in body:
+        return body
+    body = body.translate(None, unneeded)
+    return body.replace(b"\\\\", b"").replace(b'\\"', b"")  # in this order: a quote behind two of them ends a text
+
+
+def too_many(body: bytes, limit: int = MAX_VALUES) -> bool:
+    """Tell whether *body*, which is JSON, has more than *limit* commas between values; those in texts do not count.
+
+    >>> too_many(b'{"a": ",,,", "b": 1}', 1), too_many(b'[{"a": 1, "b": 2}, 3]', 1)
+    (False, True)
+    """
+    if body.count(b",") <= limit:
+        return False
+    commas = _unescaped(body, _NOT_COMMAS_OR_ESCAPES).translate(None, _NOT_COMMAS)
+    return sum(map(len, commas.split(b'"')[::2])) > limit
 
 
 def open_review(body: bytes) -> Review:
@@ -278,6 +302,8 @@ def open_review(body: bytes) -> Review:
         raise BadReview("the review has no request, or its request has no uid")
     if too_deep(body):
         raise BadReview(f"values are nested deeper than {MAX_DEPTH}")
+    if too_many(body):
+        raise BadReview(f"there are more than {MAX_VALUES} values")
     return Review(envelope.api_version, envelope.request)
 
 

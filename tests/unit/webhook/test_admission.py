@@ -11,6 +11,7 @@ import pytest
 from kruise.runtime.errors import Cause
 from kruise.runtime.webhook.admission import (
     MAX_DEPTH,
+    MAX_VALUES,
     AdmissionRequest,
     Answer,
     allow,
@@ -18,6 +19,7 @@ from kruise.runtime.webhook.admission import (
     patch,
     respond,
     too_deep,
+    too_many,
 )
 from tests.unit.webhook.reviews import operations, request, response, review
 
@@ -195,6 +197,32 @@ def test_audit_annotations_are_passed_on() -> None:
 )
 def test_c8_depth_counts_values_and_not_text(text: bytes, limit: int, wanted: bool) -> None:
     assert too_deep(text, limit) is wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "wanted"),
+    [
+        (b"[1,2,3]", 2, False),
+        (b"[1,2,3]", 1, True),
+        (b'[{"a":1,"b":2},{"c":3,"d":4}]', 3, False),
+        (b'[{"a":1,"b":2},{"c":3,"d":4}]', 2, True),
+        (b'["' + b"," * 500 + b'",1]', 1, False),
+        (b'["\\"' + b"," * 500 + b'\\\\",1]', 1, False),
+        (b'["\\\\",1,"\\","]', 1, True),
+        (b'["\\\\",1,"\\","]', 2, False),
+    ],
+)
+def test_c8_values_are_counted_and_not_text(text: bytes, limit: int, wanted: bool) -> None:
+    orjson.loads(text)
+    assert too_many(text, limit) is wanted
+
+
+def test_c8_a_review_of_more_values_than_an_object_has_is_none() -> None:
+    head = b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","object":{"a":['
+    within = head + b",".join([b"1"] * (MAX_VALUES - 3)) + b"]}}}"
+    assert respond(within, lambda _: allow()).status == 200
+    beyond = respond(within.replace(b"[1,", b"[1,1,1,1,", 1), lambda _: allow())
+    assert (beyond.status, beyond.body) == (400, f"there are more than {MAX_VALUES} values\n".encode())
 
 
 def test_c8_the_deepest_allowed_review_passes() -> None:
