@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kruise.runtime.client.transport import Request, Response
+from kruise.runtime.client.transport import Pool, Request, Response
 from kruise.runtime.clock import Clock, Random
 from kruise.runtime.errors import ConfigError, Fenced, LeadershipLost, Reset
 from kruise.runtime.manager.leader import ElectionOptions, Elector, Term, check_no_other_leader
@@ -129,6 +129,53 @@ def test_lea3_lea5_an_idle_leader_sends_one_patch_per_retry_period_and_nothing_e
                     assert request.headers["user-agent"].endswith(" leader-election")
             assert 'leader_election_slowpath_total{name="kruise-manager"} 0.0' in a.scrape()
             a.stop.set()
+
+    virtual(main)
+
+
+def test_lea5_a_renewal_that_hangs_ends_by_its_own_time_out_and_the_next_try_saves_the_lease() -> None:
+    async def main(server: LeaseServer, clock: VirtualClock) -> None:
+        a = Candidate(server, clock, "a")
+        hung: list[float] = []
+        ended: list[float] = []
+        after: list[float] = []
+
+        async def swallow_one(request: Request) -> None:
+            if hung:
+                after.append(clock.monotonic())
+                return
+            hung.append(clock.monotonic())
+            try:
+                await hang(request)
+            finally:
+                ended.append(clock.monotonic())
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(a.run())
+            await eventually(lambda: a.began, clock)
+            await clock.sleep(5)
+            a.network.before = swallow_one
+            await clock.sleep(20)
+            assert hung and ended[0] - hung[0] == pytest.approx(5.0)
+            assert after[0] - hung[0] < 9.0, "tried again while the term lasts"
+            assert a.elector.leading and not a.ended and a.refused == 0
+            a.stop.set()
+
+    virtual(main)
+
+
+def test_lea5_every_read_and_write_of_an_election_is_on_the_pool_of_the_lease() -> None:
+    async def main(server: LeaseServer, clock: VirtualClock) -> None:
+        a = Candidate(server, clock, "a")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(a.run())
+            await clock.sleep(10)
+            server.touch()  # the next renewal takes the slow path
+            await clock.sleep(10)
+            a.stop.set()
+        assert server.holder() == ""
+        pools = {request.verb: request.pool for _, request in server.requests}
+        assert pools == {"get": Pool.LEASE, "create": Pool.LEASE, "patch": Pool.LEASE}
 
     virtual(main)
 

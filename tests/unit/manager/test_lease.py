@@ -101,6 +101,11 @@ def test_lea1_durations_that_do_not_fit_are_refused(lease_s: float, renew: float
         Durations(lease_s, renew, retry)
 
 
+@pytest.mark.parametrize(("renew", "one_try"), [(10, 5.0), (30, 15.0), (2, 1.0), (1.5, 1.0), (1.3, 1.0)])
+def test_lea5_one_try_has_half_of_the_renew_deadline_but_never_less_than_a_second(renew: float, one_try: float) -> None:
+    assert Durations(60, renew, 1).one_try == one_try
+
+
 def test_lea1_the_pause_between_two_tries_is_jittered() -> None:
     for chance in (0.0, 0.5):
         _, step = decide(fresh(), Failed(now=5.0, sent=5.0), chance=chance)

@@ -14,6 +14,8 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from kruise.runtime.client.limiter import RateLimiter
+from kruise.runtime.client.transport import ByteStream, Pool, Request, Response, Transport
 from kruise.runtime.clock import Clock, Random, SystemClock
 from kruise.runtime.controller.builder import Builder
 from kruise.runtime.controller.reconcile import Done, Needs, Result
@@ -417,6 +419,42 @@ async def test_man4_sigterm_stops_in_order_and_sigusr1_dumps(capsys: pytest.Capt
     out = capsys.readouterr().err
     assert "report=leader" in out and "report=tasks" in out and "SIGTERM" in out
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+# LEA5
+
+
+def test_lea5_tra2_the_lease_of_a_manager_has_its_own_pool_which_no_limit_of_requests_slows() -> None:
+    class Seen:
+        """Remembers the pool of each request for a lease."""
+
+        def __init__(self, inner: Transport) -> None:
+            self.inner = inner
+            self.pools: list[tuple[str, Pool]] = []
+
+        async def request(self, request: Request) -> Response:
+            if "/leases" in request.path:
+                self.pools.append((request.verb, request.pool))
+            return await self.inner.request(request)
+
+        async def stream(self, request: Request) -> ByteStream:
+            return await self.inner.stream(request)
+
+    async def main(clock: VirtualClock) -> None:
+        seen = Seen(api(clock).transport("m"))
+        limiter = RateLimiter(0.001, 1, clock=clock)  # one request in 1,000 s
+        options = ManagerOptions(**QUIET, identity="m")
+        manager = Manager(seen, options, clock=clock, rng=Random(3), limiter=limiter)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(manager.run())
+            await eventually(lambda: manager.leading, clock, 5)
+            await clock.sleep(60)
+            assert manager.leading
+            manager.stop("enough")
+        assert [verb for verb, _ in seen.pools].count("patch") >= 60 / 2.4 - 1
+        assert {pool for _, pool in seen.pools} == {Pool.LEASE}
+
+    run_virtual(main)
 
 
 # MAN5
