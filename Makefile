@@ -17,6 +17,9 @@ NODES ?= 10
 FORCE ?=
 ARGS ?=
 
+# Every process that a target starts would compile the project anew where the environment forbids to keep bytecode.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Our files: what formatters, linters and type checks look at.
 CODE := kruise tests examples hack
 
@@ -37,6 +40,7 @@ $(VENV)/.ready: requirements/dev.lock setup.cfg
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PY) -m compileall -q kruise hack
 	@touch $@
 
 .PHONY: venv
