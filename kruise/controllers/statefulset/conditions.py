@@ -40,14 +40,14 @@ from kruise.apis.statefulset import (
 )
 from kruise.controllers.common.reasons import Decision, Reason, reason_of_refusal
 from kruise.controllers.statefulset import slots as m
-from kruise.controllers.statefulset.actions import CreateClaim, CreatePod, DeletePod, Failure
+from kruise.controllers.statefulset.actions import CreateClaim, CreatePod, DeletePod, Failure, PlannedEvent
 from kruise.controllers.statefulset.draft import Trouble
 from kruise.controllers.statefulset.explain import Facts, explain_one, users_of_budget
 from kruise.controllers.statefulset.scale import first_obstacle
 from kruise.controllers.statefulset.update import window
 from kruise.controllers.statefulset.view import View
 
-__all__ = ["OURS", "Summary", "conditions", "failed_texts", "is_done", "outstanding", "refused", "summarize"]
+__all__ = ["OURS", "Summary", "conditions", "failed_texts", "is_done", "outstanding", "refused", "summarize", "turns"]
 
 OURS: Final = (
     AVAILABLE, PROGRESSING, READY, PAUSED, FAILED_CREATE_POD, FAILED_UPDATE_POD, RECONCILING, STALLED, DEGRADED,
@@ -152,11 +152,15 @@ def _lead(
     for one in seen:
         if one.reason in _BLOCKING or not moves:
             return one.reason, f"{one.subject}: {one.evidence}"
+    first = f"{seen[0].subject}: {seen[0].evidence}" if seen else ""
     if to_update:
-        return Reason.UPDATING, f"{_pods(to_update)} still to be updated, down: {users_of_budget(view) or 'none'}"
+        text = f"{_pods(to_update)} still to be updated, down: {users_of_budget(view) or 'none'}"
+        return Reason.UPDATING, f"{text}; {first}" if first else text
     if view.missing or view.count(m.CONDEMNED):
         text = f"{len(view.missing)} pods to create, {view.count(m.CONDEMNED)} to delete"
         return Reason.SCALING, text
+    if first:
+        return seen[0].reason, first
     return Reason.UPDATING, f"waiting for {users_of_budget(view)}"
 
 
@@ -202,6 +206,18 @@ def conditions(view: View, summary: Summary, failed: Mapping[str, str], stamp: s
     old = {one.type: one for one in view.sts.status.conditions}
     foreign = tuple(one for one in view.sts.status.conditions if one.type not in OURS)
     return (*(_condition(old.get(kind), kind, on, reason, text, stamp) for kind, on, reason, text in found), *foreign)
+
+
+def turns(stored: StatefulSetStatus, summary: Summary) -> tuple[PlannedEvent, ...]:
+    """Return the event that tells why nothing moves any more, when the stored status does not say so yet.
+
+    A pod that is about to be ready, or a claim that is about to be bound, is no news.
+    """
+    known = next((one.reason for one in stored.conditions if one.type == PROGRESSING), "")
+    kind = "Warning" if summary.reason in _STUCK else "Normal"
+    if summary.reason == known or summary.reason not in (*_STUCK, Reason.PAUSED, Reason.PARTITION_HELD):
+        return ()
+    return (PlannedEvent(kind, summary.reason, summary.message[:_MAX_MESSAGE]),)
 
 
 def refused(sts: StatefulSet, text: str, stamp: str) -> StatefulSetStatus:

@@ -30,7 +30,7 @@ from kruise.apis.statefulset import READY, StatefulSetStatus
 from kruise.controllers.common.reasons import Decision, Reason
 from kruise.controllers.statefulset import slots as m
 from kruise.controllers.statefulset.actions import Chain, PlannedEvent, Results
-from kruise.controllers.statefulset.conditions import conditions, failed_texts, is_done, summarize
+from kruise.controllers.statefulset.conditions import conditions, failed_texts, is_done, summarize, turns
 from kruise.controllers.statefulset.draft import Draft, Trouble
 from kruise.controllers.statefulset.explain import Facts, explain
 from kruise.controllers.statefulset.scale import condemned, replicas
@@ -182,11 +182,13 @@ def settle(view: View, done: Plan, results: Results, now: float, *, later: bool 
     )
     if later and not decisive:
         return Settled(None, next_check=done.next_check)
+    told: tuple[PlannedEvent, ...] = ()
     if not view.sts.terminating:
         summary = summarize(view, now, facts)
         found = conditions(view, summary, failed_texts(results.failures, done.obstacles), format_time(now))
         status = replace(status, conditions=found)
-    return Settled(status, decisive, next_check=done.next_check)
+        told = turns(stored, summary)
+    return Settled(status, decisive, told, next_check=done.next_check)
 
 
 def _was_ready(status: StatefulSetStatus) -> bool:

@@ -173,6 +173,61 @@ def test_a_bad_image_says_so_at_once_and_keeps_the_set_available() -> None:
     assert kstatus(world) == "InProgress"
 
 
+def test_a_pod_that_does_not_go_is_named_with_or_without_an_update() -> None:
+    world = grown(podManagementPolicy="Parallel")
+    world.delete(1)
+    world.once()
+    found = condition(world, "Progressing")
+    assert (found["status"], found["reason"]) == ("True", "PodTerminating")
+    assert "web-1" in found["message"]
+    world.set_image("two")
+    world.once()
+    found = condition(world, "Progressing")
+    assert found["reason"] == "Updating"
+    assert "pod web-1: it is being deleted" in found["message"]
+
+
+def test_what_stops_a_set_is_an_event_once_when_the_status_says_it() -> None:
+    world = grown()
+    world.set_image(BAD)
+    assert events_of(world) == []
+    world.kubelet(2)
+    assert events_of(world) == [("Warning", "ImagePullFailed", condition(world, "Progressing")["message"])]
+    assert "web-2" in condition(world, "Progressing")["message"]
+    assert events_of(world) == [], "the stored status says it, also to the next process"
+    world.roll(paused=True)
+    world.set_image("two")
+    assert events_of(world) == [], "the bad pod is still the news"
+
+
+@pytest.mark.parametrize(("rolling", "reason"), [({"paused": True}, "Paused"), ({"partition": 3}, "PartitionHeld")])
+def test_what_the_user_stops_is_an_event_and_no_warning(rolling: JSON, reason: str) -> None:
+    world = grown()
+    world.roll(**rolling)
+    assert events_of(world) == []
+    world.set_image("two")
+    assert [(kind, why) for kind, why, _ in events_of(world)] == [("Normal", reason)]
+    assert events_of(world) == []
+
+
+def test_an_update_that_goes_well_has_no_such_event() -> None:
+    world = grown()
+    world.set_image("two")
+    found = []
+    for _ in range(12):
+        found += events_of(world)
+        world.settle_nodes()
+    assert kstatus(world) == "Current"
+    assert found == []
+
+
+def events_of(world: SetWorld) -> list[tuple[str, str, str]]:
+    """Make one pass; return the events of its status."""
+    planned = world.plan()
+    settled = world.write_status(planned, world.apply(planned.chains))
+    return [(one.type, one.reason, one.note) for one in settled.events]
+
+
 def test_a_refused_creation_is_a_reason_and_a_condition() -> None:
     world = grown(2)
     world.edit(replicas=4)
