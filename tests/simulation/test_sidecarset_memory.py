@@ -22,6 +22,7 @@ from tests.simulation.sidecar_world import (
     SidecarWorld,
     simulate_sidecars,
 )
+from tests.simulation.world import is_manager
 
 
 async def costs(world: SidecarWorld, mark: int, count: int, name: str = "mesh") -> dict[str, int]:
@@ -494,10 +495,20 @@ def test_a_dry_run_changes_nothing() -> None:
         world.create_set()
         world.create_pods(2)
         await world.sleep(30)
+        world.set_image(V2)
+        await world.sleep(30)
+        calls = [call for call in world.server.log.calls if is_manager(call.actor) and call.writes]
+        made = [call for call in calls if "lease" not in call.resource]
+        assert all(call.dry_run for call in made)
+        verbs = {(call.verb, call.resource, call.subresource) for call in made}
+        assert ("create", "controllerrevisions.apps", "") in verbs
+        assert ("patch", SETS, "status") in verbs
+        assert ("patch", "pods", "") in verbs, "one of them would be upgraded"
+        assert len(made) < 24, "one plan for each observed change"
+        assert world.writes() == []
         assert "status" not in world.the_set()
         assert world.revisions() == []
-        assert all(call.query.get("dryRun") for call in world.writes() if "lease" not in call.resource)
-        assert sum(world.counts().values()) < 12, "one plan for each observed change"
+        assert all(V2 not in str(pod["spec"]) for pod in world.server.list("pods"))
 
     simulate_sidecars(scenario, rest=None)
 

@@ -13,6 +13,8 @@ Guarantees:
 * The status is written when it changed: at once for a first, final or awaited change, and when the pass ends in an
   error; else at most twice a second, and never lost: the pass asks to be called again. A condition that turns to and
   fro makes no exception.
+* A pod may come from a newer set than the cache has: another replica injected it. Before one is upgraded whose version
+  the set has never had here, the set is read live, once; when it is another one, nothing is done until its news come.
 * What fails for one pod is raised once, so that it is counted, logged and tried again at once; after that it waits for
   itself alone (rule 30). A write of which nobody knows what came counts against the budget as long as it may still
   happen (rule 5). A stale decision (a 409, or a pod that is gone) is no failure.
@@ -41,7 +43,7 @@ from kruise.controllers.common.pace import STATUS_PERIOD
 from kruise.controllers.common.reasons import Reason
 from kruise.controllers.common.reconciling import ObjectReconciler
 from kruise.controllers.sidecarset import slots as m
-from kruise.controllers.sidecarset.actions import NOT_UPGRADABLE_PODS
+from kruise.controllers.sidecarset.actions import NOT_UPGRADABLE_PODS, Why
 from kruise.controllers.sidecarset.apply import Applied, apply
 from kruise.controllers.sidecarset.explain import Facts
 from kruise.controllers.sidecarset.frame import Frame
@@ -49,6 +51,7 @@ from kruise.controllers.sidecarset.history import Choice, History
 from kruise.controllers.sidecarset.observe import Observer, Stores
 from kruise.controllers.sidecarset.plan import Plan, plan
 from kruise.controllers.sidecarset.podannotations import injected_names
+from kruise.controllers.sidecarset.podstate import entry_of
 from kruise.controllers.sidecarset.reports import action_of, pod_events
 from kruise.controllers.sidecarset.sight import CHECK_EVERY, Live, Memory, Sight
 from kruise.controllers.sidecarset.status import Settled, settle, wire
@@ -68,6 +71,8 @@ log = get_logger("sidecarset")
 
 SOON: Final = 0.001
 """Seconds after which a pass that left something over is followed by the next; no failure, so no back-off."""
+_VERSIONS: Final = 32
+"""How many versions are remembered of a set. One that is forgotten is asked for again."""
 _PENDING: Final = m.WAITING | m.FLIP | m.REPAIR | m.MARK_NO | m.MARK_YES
 """The marks of a pod that is to be written to."""
 
@@ -91,6 +96,8 @@ class _Kept:
     generation: int = 0
     concerns: tuple[str, ...] = ()
     """What the policy for sidecars warns of in this generation."""
+    versions: dict[str, None] = field(default_factory=dict)
+    """The hashes that are known to be the set's or older, those of pods included; the newest last."""
     written: float = -math.inf
     """Monotonic seconds: when the status was written last."""
 
@@ -188,7 +195,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
                 return Done()  # it changed in the meantime: its own event begins the next pass
         view = self._sight.look(one, kept.memory, read)
         view.revision = one.status.latest_revision if choice is None else choice.name
-        return await self._pass(one, kept, view, choice)
+        return await self._pass(one, kept, view, choice, live=live)
 
     async def _choose(self, one: SidecarSet, kept: _Kept, read: Live | None) -> Choice:
         """Return the revisions of the set, written as far as they were not."""
@@ -197,10 +204,12 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
         kept.choice = await self._history.choose(one, self.observer.revisions(one), kept.choice)
         return kept.choice
 
-    async def _pass(self, one: SidecarSet, kept: _Kept, view: View, choice: Choice | None) -> Result:
+    async def _pass(self, one: SidecarSet, kept: _Kept, view: View, choice: Choice | None, *, live: bool) -> Result:
         now, moment = self._clock.now(), self._clock.monotonic()
-        kept.memory.awaited.clear()
         planned = plan(view, now, holds=kept.holds.waiting(moment), unsure=kept.holds.unsure(moment))
+        if not await self._outdated(one, kept, planned, live=live):
+            return Done()  # the set is newer than its cache: its own event begins the next pass
+        kept.memory.awaited.clear()
         if planned.changes and not any(_is_shared(change.pod) for change in planned.changes):
             only_waiting()
         done = await apply(self._client, planned)
@@ -224,6 +233,20 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
             return self._invalid(one, planned.error, due)
         self._bad.pop(one.key, None)
         return Done() if due is None else After(due)
+
+    async def _outdated(self, one: SidecarSet, kept: _Kept, planned: Plan, *, live: bool) -> bool:
+        """Tell whether *one* is at least as new as every pod that is to be upgraded to it."""
+        found = {entry_of(one.metadata.name, change.pod).hash for change in planned.of(Why.UPGRADE)} - {"", one.hash}
+        if not live and not kept.versions.keys() >= found:
+            now = await self._read_live(one)
+            if now is None or now.hash != one.hash:
+                return False
+        for version in (*found, one.hash):
+            kept.versions.pop(version, None)
+            kept.versions[version] = None
+        while len(kept.versions) > _VERSIONS:
+            del kept.versions[next(iter(kept.versions))]
+        return True
 
     @staticmethod
     def _settled(one: SidecarSet, kept: _Kept, planned: Plan, choice: Choice | None) -> Settled:

@@ -14,6 +14,7 @@ from kruise.runtime.errors import Conflict, Fenced, Forbidden, UnknownOutcome
 from kruise.simulator.apiserver.call import Answer, Call
 from kruise.simulator.apiserver.intercept import Interceptor, Proceed
 from tests.simulation.sidecar_objects import OWN, SETS, V2
+from tests.unit.controllers.reconciler_bench import fill
 from tests.unit.controllers.scs_bench import MARK, PATCH, REVISION, STATUS, Bench, bench
 
 
@@ -419,6 +420,49 @@ def test_rule10_an_orphaned_revision_is_taken_over_after_a_live_look_at_the_set(
         assert [call.resource for call in b.reads(mark)] == [SETS]
         (made,) = b.server.list(REVISIONS, OWN)
         assert made["metadata"]["ownerReferences"][0]["name"] == "mesh"
+
+    bench(scenario)
+
+
+def looks(b: Bench, mark: int) -> int:
+    """Return how often the set was read live since *mark*."""
+    return sum((call.verb, call.resource) == ("get", SETS) for call in b.reads(mark))
+
+
+def test_c6_a_pod_of_a_newer_set_is_not_taken_back_by_a_cache_that_lags() -> None:
+    """Another replica injects a version that our cache of sets does not have yet."""
+
+    async def scenario(b: Bench) -> None:
+        await b.begun(1)
+        b.set_image(V2)
+        b.create_pods(5)
+        assert V2 in b.images(5)
+        mark = b.mark()
+        fill(b.stores.pods, b.server.list(PODS))
+        await b.once(sync=False)
+        assert (b.counts(mark), looks(b, mark)) == ({}, 1)
+        assert V2 in b.images(5)
+        await b.once()
+        assert b.counts(mark)[PATCH] == 1
+        assert V2 in b.images(0), "with the news of the set the old pod is upgraded, and without another look"
+        assert looks(b, mark) == 1
+
+    bench(scenario)
+
+
+def test_versions_that_are_known_to_be_older_are_not_asked_about() -> None:
+    async def scenario(b: Bench) -> None:
+        await b.begun(3)
+        mark = b.mark()
+        b.set_image(V2)
+        await b.once()
+        assert (b.counts(mark)[PATCH], looks(b, mark)) == (1, 0)
+        b.begin()
+        await b.once()
+        b.run_pods(0)
+        await b.once()
+        assert b.counts(mark)[PATCH] == 2
+        assert looks(b, mark) == 1, "a new process asks once for all pods of a version"
 
     bench(scenario)
 
