@@ -15,6 +15,8 @@ from kruise.simulator.kubelet_patch import status_patch
 from kruise.simulator.kubelet_types import Place, PodState, Room, SimPod, Step
 
 START = 1_700_000_000.0
+RUN = "sim.kruise.io/run-seconds"
+CODE = "sim.kruise.io/exit-code"
 
 
 def container(name: str = "main", image: str = "app:1", **more: Any) -> dict[str, Any]:
