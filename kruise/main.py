@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None, env: Mapping[str, str] | None = None
         if answer is not None:
             print(answer)  # noqa: T201 - what the user asked to read
             return STOPPED
-        log.configure(form=options.log_format, level=options.log_level)
+        slow = log.SlowThresholds(options.slow_handler, options.slow_decode, options.slow_loop, options.slow_reconcile)
+        log.configure(form=options.log_format, level=options.log_level, slow=slow)
     except ConfigError as error:
         print(f"kruise-manager: {error}", file=sys.stderr)  # noqa: T201 - there is no logging yet
         return USAGE

@@ -20,6 +20,7 @@ from typing import Final
 
 from kruise.features import Gates
 from kruise.flags import BOOL, DURATION, INT, LIST, NUMBER, PAIRS, STRING, FlagSet, Ignored, option
+from kruise.runtime.log import SLOW
 
 
 def parse_days(text: str) -> int | None:
@@ -151,6 +152,14 @@ class Options:
     """Form of log lines. Defaults to text."""
     log_level: str = option("info", "log-level", kind=STRING, choices=("debug", "info", "warning", "error"))
     """Least level that is logged. Defaults to info."""
+    slow_handler: float = option(SLOW.handler, "slow-handler-threshold", kind=DURATION, least=0.001)
+    """From how long on a handler of events is logged as slow. Defaults to 50 ms: it holds up the whole loop."""
+    slow_decode: float = option(SLOW.decode, "slow-decode-threshold", kind=DURATION, least=0.001)
+    """From how long on the decoding of one batch of events is logged as slow. Defaults to 50 ms."""
+    slow_loop: float = option(SLOW.loop_lag, "slow-loop-threshold", kind=DURATION, least=0.001)
+    """From how long on a lag of the event loop is logged. Defaults to 100 ms."""
+    slow_reconcile: float = option(SLOW.reconcile, "slow-reconcile-threshold", kind=DURATION, least=0.001)
+    """From how long on a reconcile is logged as slow. Defaults to 10 s."""
 
     feature_gates: tuple[tuple[str, bool], ...] = option((), "feature-gates", kind=PAIRS)
     """Feature gates, such as A=true,B=false; AllAlpha and AllBeta stand for a stage. Defaults to each gate's own."""

@@ -7,7 +7,8 @@ Guarantees:
 * LOG1: the keys are those of controller-runtime: ``controller``, ``controllerGroup``, ``controllerKind``,
   ``<Kind>`` = ``{name, namespace}``, ``namespace``, ``name``, ``reconcileID``. JSON and text.
 * LOG2: :func:`bound` puts values into the context of the current task and of all tasks that it starts.
-* LOG3: :data:`SLOW` has the thresholds above which :func:`log_slow` says that a step was slow.
+* LOG3: :func:`slow` has the thresholds above which a handler, a decode, a lag of the loop and a reconcile are logged as
+  slow. They belong to the process, as the form and the level do, and :func:`configure` sets them.
 * LOG4: a value under a key that names a secret is never printed, at any level, however deep it stands.
 
 What this does not do: it writes to one stream of the process and rotates nothing.
@@ -54,6 +55,14 @@ class SlowThresholds:
 
 
 SLOW: Final = SlowThresholds()
+"""Defaults to client-go's 100 ms for the loop, and half of it for what runs on the loop without a pause."""
+
+_slow: list[SlowThresholds] = [SLOW]
+
+
+def slow() -> SlowThresholds:
+    """Return the thresholds of this process."""
+    return _slow[0]
 
 
 def _name(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -85,14 +94,6 @@ def _clean(key: str, value: Any) -> Any:
     return value
 
 
-def log_slow(log: Logger, step: str, seconds: float, threshold: float, **values: Any) -> bool:
-    """Say that *step* took *seconds*, if that is over *threshold* seconds; tell whether it was (LOG3)."""
-    if seconds <= threshold:
-        return False
-    log.warning("slow step", step=step, seconds=round(seconds, 3), threshold=threshold, **values)
-    return True
-
-
 _ORDER: Final = {
     key: place
     for place, key in enumerate(
@@ -118,7 +119,12 @@ def _stamp(clock: Clock) -> Callable[[Any, str, MutableMapping[str, Any]], Mutab
 
 
 def configure(
-    *, form: str = "text", level: str = "info", stream: TextIO | None = None, clock: Clock | None = None
+    *,
+    form: str = "text",
+    level: str = "info",
+    stream: TextIO | None = None,
+    clock: Clock | None = None,
+    slow: SlowThresholds = SLOW,
 ) -> None:
     """Set up logging for the process: *form* is ``text`` or ``json``. Raises ConfigError for anything else."""
     number = logging.getLevelNamesMapping().get(level.upper())
@@ -132,6 +138,7 @@ def configure(
         else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, sort_keys=False, timestamp_key="ts")
     )
     out = stream if stream is not None else sys.stderr
+    _slow[0] = slow
     structlog.configure(
         processors=[
             _merge_context,

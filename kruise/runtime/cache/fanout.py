@@ -26,7 +26,7 @@ from typing import Any, Final
 from kruise.runtime.cache.store import Change, Handler
 from kruise.runtime.clock import Clock, Random
 from kruise.runtime.errors import ConfigError, SyncTimeout
-from kruise.runtime.log import SLOW, get_logger
+from kruise.runtime.log import SLOW, get_logger, slow
 from kruise.runtime.objects import Key, Object
 
 SLICE: Final = 0.002
@@ -222,7 +222,7 @@ class Registration:
                 log.exception("handler raised", handler=self.name, key=str(call.key), count=self.errors)
             took = self._clock.monotonic() - started
             self._spent += took
-            if took > SLOW.handler:
+            if took > slow().handler:
                 log.warning("slow handler", handler=self.name, key=str(call.key), seconds=round(took, 3))
 
     def _settled(self, key: Key) -> None:

@@ -29,7 +29,7 @@ from kruise.runtime.client.scan import members
 from kruise.runtime.client.transport import ByteStream, Request
 from kruise.runtime.clock import Clock
 from kruise.runtime.errors import BadFrame, Status, TransportError
-from kruise.runtime.log import SLOW, get_logger
+from kruise.runtime.log import get_logger, slow
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Object, ObjectMeta, Unreadable
 
@@ -155,7 +155,7 @@ class EventReader(Generic[T]):
 
     def _measure(self, seconds: float, events: int) -> None:
         self._decode_time.observe(seconds)
-        if seconds > SLOW.decode:
+        if seconds > slow().decode:
             log.warning("slow decode", resource=str(self._codec.resource), seconds=round(seconds, 3), events=events)
 
     def _event(self, line: bytes) -> Event[T]:

@@ -45,7 +45,7 @@ from kruise.runtime.controller.queue import Item, Queue
 from kruise.runtime.controller.reconcile import After, Done, Needs, Reconcile, ReconcileContext, current
 from kruise.runtime.controller.source import Source
 from kruise.runtime.errors import Conflict, QueueClosed, RuntimeFault, TerminalError
-from kruise.runtime.log import SLOW, bound, get_logger
+from kruise.runtime.log import bound, get_logger, slow
 from kruise.runtime.metrics import Metrics
 from kruise.runtime.objects import Key, Resource
 
@@ -318,7 +318,7 @@ class Controller:
             with bound(**self._bound(context)):
                 outcome = await self._attempt(item)
                 took = self._clock.monotonic() - began
-                if took > SLOW.reconcile:
+                if took > slow().reconcile:
                     log.warning("a reconcile was slow", seconds=round(took, 3), result=outcome)
             self._total[outcome].inc()
         finally:

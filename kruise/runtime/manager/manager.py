@@ -43,7 +43,7 @@ from kruise.runtime.clock import Clock, LagProbe, Random, new_uuid
 from kruise.runtime.controller.controller import Controller
 from kruise.runtime.controller.reconcile import Needs, Runnable, record_write
 from kruise.runtime.errors import ConfigError, LeadershipLost
-from kruise.runtime.log import SLOW, get_logger
+from kruise.runtime.log import get_logger, slow
 from kruise.runtime.manager.authz import Authorizer
 from kruise.runtime.manager.cluster import Cluster, TermStamp
 from kruise.runtime.manager.debug import Debug
@@ -412,7 +412,7 @@ class Manager:
 
     def _report_lag(self, seconds: float) -> None:
         self.metrics.loop_lag.set(seconds)
-        if seconds > SLOW.loop_lag:
+        if seconds > slow().loop_lag:
             log.warning("the event loop was blocked", seconds=round(seconds, 3))
 
     def _check_started(self) -> str | None:

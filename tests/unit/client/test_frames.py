@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
+from kruise.runtime import log
 from kruise.runtime.client import frames
 from kruise.runtime.client.frames import Codec, EventReader, EventType, checked_transform
 from kruise.runtime.clock import SystemClock
@@ -95,6 +97,15 @@ async def test_fra1_a_line_over_the_limit_is_an_error_that_names_it(monkeypatch:
     monkeypatch.setattr(frames, "MAX_LINE", 1000)
     with pytest.raises(BadFrame, match="limit of 1000 bytes"):
         await reader(line(phase="x" * 1000)).batch()
+
+
+@pytest.mark.parametrize(("threshold", "told"), [(0.05, 1), (5.0, 0)])
+async def test_log3_a_slow_decode_is_logged_from_its_threshold_on(threshold: float, told: int) -> None:
+    log.configure(level="debug", slow=log.SlowThresholds(decode=threshold))
+    with capture_logs() as lines:
+        await reader(WHOLE, step=0.1).batch()
+    slow = [one for one in lines if one["event"] == "slow decode"]
+    assert len(slow) == told and all(one["resource"] == "pods" and one["seconds"] > 0.05 for one in slow)
 
 
 async def test_fra1_the_limit_is_64_mib() -> None:

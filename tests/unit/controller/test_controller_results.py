@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from kruise.runtime import log
 from kruise.runtime.controller import (
     LOW,
     After,
@@ -472,7 +473,7 @@ def test_ctl2_a_reconcile_that_ignores_its_timeout_is_unhealthy() -> None:
     play(deaf, script)
 
 
-def test_ctl3_slow_reconciles_are_logged() -> None:
+def test_ctl3_log3_slow_reconciles_are_logged() -> None:
     async def slow(world: World, key: Key) -> Result:
         await world.clock.sleep(11)
         return Done()
@@ -484,3 +485,8 @@ def test_ctl3_slow_reconciles_are_logged() -> None:
     with structlog.testing.capture_logs() as lines:
         play(slow, script)
     assert [line["seconds"] for line in lines if line["event"] == "a reconcile was slow"] == [11.0]
+
+    log.configure(level="debug", slow=log.SlowThresholds(reconcile=12.0))
+    with structlog.testing.capture_logs() as lines:
+        play(slow, script)
+    assert [line for line in lines if line["event"] == "a reconcile was slow"] == []

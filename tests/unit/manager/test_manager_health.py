@@ -7,6 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
+from kruise.runtime import log
 from kruise.runtime.clock import SystemClock
 from kruise.runtime.controller.builder import Builder
 from kruise.runtime.controller.reconcile import Done, Needs, Result
@@ -132,12 +133,15 @@ def test_hea5_a_watch_that_stalls_for_three_minutes_makes_it_not_ready() -> None
     run_virtual(main)
 
 
-def test_clk5_the_lag_of_the_loop_is_a_gauge_and_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_clk5_log3_the_lag_of_the_loop_is_a_gauge_and_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     async def main(clock: VirtualClock) -> None:
         manager = make(api(clock), clock)
         manager._report_lag(0.25)
         assert "\nkruise_event_loop_lag_seconds 0.25" in manager.metrics.render().decode()
         manager._report_lag(0.05)
+        log.configure(level="debug", slow=log.SlowThresholds(loop_lag=0.5))
+        manager._report_lag(0.25)
+        log.configure(level="debug")
         async with asyncio.TaskGroup() as group:
             task = group.create_task(manager.run())
             await clock.sleep(5)

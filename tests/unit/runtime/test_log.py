@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import structlog
 
+from kruise.main import main
 from kruise.runtime.clock import Random, new_uuid
 from kruise.runtime.errors import ConfigError
-from kruise.runtime.log import SLOW, bound, configure, get_logger, log_slow
+from kruise.runtime.log import SLOW, SlowThresholds, bound, configure, get_logger, slow
 
 
 class Stopped:
@@ -124,15 +125,14 @@ async def test_log2_context_reaches_child_tasks_and_does_not_leak_between_reconc
     assert len(set.union(*ids.values())) == 3
 
 
-def test_log3_thresholds_and_the_line_of_a_slow_step() -> None:
-    assert (SLOW.handler, SLOW.decode, SLOW.loop_lag, SLOW.reconcile) == (0.05, 0.05, 0.1, 10.0)
-    out = output()
-    log = get_logger("informer")
-    assert not log_slow(log, "decode", 0.05, SLOW.decode)
-    assert log_slow(log, "decode", 0.0712345, SLOW.decode, resource="pods")
-    (line,) = lines(out)
-    assert line["event"] == "slow step" and line["level"] == "warning"
-    assert (line["step"], line["seconds"], line["threshold"], line["resource"]) == ("decode", 0.071, 0.05, "pods")
+def test_log3_each_threshold_has_its_default_and_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert slow() == SLOW == SlowThresholds(handler=0.05, decode=0.05, loop_lag=0.1, reconcile=10.0)
+    flags = {"handler": "20ms", "decode": "30ms", "loop": "200ms", "reconcile": "1m"}
+    # No such kubeconfig: the process ends after it has set up its log.
+    assert main([*(f"--slow-{name}-threshold={value}" for name, value in flags.items()), "--kubeconfig=/-/"], {}) == 2
+    assert slow() == SlowThresholds(handler=0.02, decode=0.03, loop_lag=0.2, reconcile=60.0)
+    assert main(["--slow-loop-threshold=0s"], {}) == 2
+    assert "--slow-loop-threshold=0s: want at least" in capsys.readouterr().err
 
 
 SECRET = "s3cr3t-value-nobody-may-see"
