@@ -231,7 +231,9 @@ class Manager:
             return
         group = self._groups[Phase.WEBHOOKS]
         if keeper is not None:
+            keeper.serves(server.ready)
             group.add(Job(keeper.name, keeper.run, ready=keeper.ready))
+            self.add_ready_check("webhook-address", keeper.called)
         group.add(Job(server.name, server.run, stop=server.stop, ready=server.ready))
         self.add_ready_check("webhook-certificate", server.check)
         if dialer is not None:

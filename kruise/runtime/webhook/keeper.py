@@ -14,6 +14,8 @@ Guarantees:
   the log what it waits for, as soon as it is known, and again when it is another thing: nothing else starts before it.
 * X34: what somebody breaks by hand is put back from memory while there is something good in it; meanwhile the last
   good pair is served. A keyring of somebody else is taken over, and its bundle keeps the authorities of before.
+* A replica with an address of its own takes over from another one when it listens itself. One that is called
+  elsewhere again and again has a rival: it says so, gives way, and tries again once in ten minutes.
 * WEB9: a set-up that would block the pods of our own namespace is refused, with the reason.
 
 What this does not do: with certificates from outside nothing of this runs; :func:`from_outside` only reads (CRT5).
@@ -22,7 +24,7 @@ What this does not do: with certificates from outside nothing of this runs; :fun
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -42,6 +44,10 @@ log = get_logger("certs")
 
 EVERY: Final = 60.0
 """Seconds between two passes."""
+TAKES: Final = 3
+"""How often in a row we let ourselves be called again before we give way."""
+TAKES_AGAIN: Final = 10
+"""In how many passes we try once afterwards: whoever called them away may be gone."""
 RETRY: Final = 1.0
 """Seconds between two tries of the first set-up."""
 _RACED: Final = "another replica wrote at the same time"
@@ -93,6 +99,14 @@ class CertificateKeeper:
         self._serving: ServingCertificate | None = None
         self._ready = asyncio.Event()
         self._told: tuple[str, ...] = ()
+        self._listening: Callable[[], Awaitable[None]] | None = None
+        self._away = False
+        """Everybody trusts us, and somebody else is called."""
+        self._times_away = 0
+
+    def serves(self, listening: Callable[[], Awaitable[None]]) -> None:
+        """Take over from another replica once *listening* returns: until then its address stays."""
+        self._listening = listening
 
     # What others ask.
 
@@ -114,6 +128,11 @@ class CertificateKeeper:
         """Return the bundles that are live in the configurations."""
         return self.seen.bundles
 
+    def called(self) -> str | None:
+        """Say that the first set-up leaves another replica in our place yet, or None; a check for ``/readyz``."""
+        waits = self._away and self._listening is not None
+        return "the configurations lead to another replica until this one listens" if waits else None
+
     @property
     def pair(self) -> Pair | None:
         """What is served; ``None`` before the first set-up."""
@@ -124,6 +143,11 @@ class CertificateKeeper:
     async def run(self) -> None:
         """Set up, then repair and renew until cancelled. Raises ConfigError when the set-up fails (CRT6)."""
         await self.set_up()
+        if self._listening is not None:
+            await self._listening()
+            self._listening = None
+            if self._away:
+                await self._try(first=True)
         while True:
             await self._clock.sleep(self._every * self._rng.uniform(0.9, 1.1))
             await self.look()
@@ -190,7 +214,8 @@ class CertificateKeeper:
             return broken or f"{self._store.where} is empty"
         await self._publish(ring, write=may_write)
         self._take(ring)
-        return "; ".join(self.seen.problems) or (None if self.seen.right or not may_write else "a bundle is not right")
+        fine = self.seen.right or self._away or not may_write
+        return "; ".join(self.seen.problems) or (None if fine else "a bundle is not right")
 
     def _wanted(self, stored: Keyring | None, *, may_write: bool) -> Keyring | None:
         """Return what should be stored."""
@@ -209,7 +234,13 @@ class CertificateKeeper:
 
     async def _publish(self, ring: Keyring, *, write: bool) -> None:
         """Let the configurations trust *ring*, and note since when they trust each of its authorities."""
-        self.seen = await self._targets.look(ring.pem, write=write)
+        self.seen = await self._targets.look(ring.pem, write=False)
+        self._away = not self.seen.right and not self.seen.problems and self.seen.bundles == (ring.pem,)
+        if self.seen.right:
+            self._times_away = 0
+        elif write and self._takes():
+            self.seen = await self._targets.look(ring.pem, write=True)
+            self._away = False
         now = self._clock.monotonic()
         for one in ring.bundle:
             if self.seen.readable and not (self.seen.bundles and all(one in live for live in self.seen.bundles)):
@@ -217,6 +248,21 @@ class CertificateKeeper:
             else:
                 self._since.setdefault(one, now)
         self._since = {one: since for one, since in self._since.items() if one in ring.bundle}
+
+    def _takes(self) -> bool:
+        """Tell whether the configurations are to be written, where others may have written an address of theirs."""
+        if not self._away:
+            self._times_away = 0
+            return True
+        if self._listening is not None:
+            return False
+        self._times_away += 1
+        if self._times_away == TAKES + 1:
+            log.error(
+                "the webhooks lead to another manager again and again: it is left in peace",
+                hint="it has the same certificate and another WEBHOOK_HOST or WEBHOOK_PORT; stop one of the two",
+            )
+        return self._times_away <= TAKES or (self._times_away - TAKES) % TAKES_AGAIN == 0
 
     def _known_for(self, authority: bytes) -> float:
         """Return for how many seconds all configurations are known to trust *authority*."""

@@ -266,6 +266,62 @@ def test_crt3_another_host_gets_a_leaf_at_once() -> None:
     run_virtual(main)
 
 
+def at(port: int) -> Reach:
+    return Reach(NAMESPACE, "kruise-webhook-service", url=f"https://{HOST}:{port}")
+
+
+def ports(world: World) -> set[str]:
+    """Return where the configurations lead to."""
+    return {one["url"].rsplit(":", 1)[1].split("/")[0] for one in world.configs()}
+
+
+def test_a_replica_takes_over_when_it_listens_itself() -> None:
+    async def main() -> None:
+        world = World(VirtualClock())
+        await world.keeper("a", reach=at(1)).set_up()
+        assert ports(world) == {"1"}
+        listens = asyncio.Event()
+
+        async def listening() -> None:
+            await listens.wait()
+
+        second = world.keeper("b", reach=at(2), leads=False)
+        second.serves(listening)
+        running = asyncio.create_task(second.run())
+        await second.ready()
+        await world.clock.sleep(5.0)
+        assert ports(world) == {"1"}, "nobody listens at the other one"
+        assert second.called() == "the configurations lead to another replica until this one listens"
+        listens.set()
+        await world.clock.sleep(1.0)
+        assert ports(world) == {"2"}
+        assert second.called() is None
+        running.cancel()
+
+    run_virtual(main)
+
+
+def test_two_managers_with_different_addresses_do_not_fight_for_ever() -> None:
+    async def main() -> None:
+        world = World(VirtualClock())
+        keepers = [world.keeper("a", reach=at(1)), world.keeper("b", reach=at(2))]
+        with capture_logs() as logs:
+            running = [asyncio.create_task(one.run()) for one in keepers]
+            await world.clock.sleep(20 * EVERY)
+            mark = len(world.server.log.calls)
+            await world.clock.sleep(60 * EVERY)
+        written = [c for c in world.server.log.calls[mark:] if c.verb == "patch" and c.resource == MUTATING]
+        assert len(ports(world)) == 1
+        assert len(written) <= 2 * 60 // 10 + 2, "an attempt in ten minutes"
+        said = [line for line in logs if line["log_level"] == "error"]
+        assert said and "again and again" in said[0]["event"] and "WEBHOOK_PORT" in said[0]["hint"]
+        assert len(said) <= 2
+        for one in running:
+            one.cancel()
+
+    run_virtual(main)
+
+
 class Skewed:
     """A clock whose wall time differs."""
 
