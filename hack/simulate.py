@@ -29,6 +29,7 @@ from typing import Any, Final
 
 import orjson
 
+from hack.kustomize import render
 from hack.kustomize_yaml import load
 from kruise import app
 from kruise.app import KINDS
@@ -104,7 +105,9 @@ def production() -> Product:
         for one in load(path)
         if one.get("kind") in _SHIPPED
     ]
-    return Product(build, read_definitions(ROOT / "config" / "crd" / "bases"), webhooks)
+    installed = render(ROOT / "config" / "default")
+    converted = [one for one in installed if one["kind"] == "CustomResourceDefinition"]
+    return Product(build, read_definitions(ROOT / "config" / "crd" / "bases"), webhooks, converted)
 
 
 def quiet_logs() -> None:

@@ -31,6 +31,7 @@ from kruise.simulator.faults import EVENTS, LEASES, Plan
 DRAWN_ELSEWHERE: Final = frozenset(
     {
         "secrets",
+        "customresourcedefinitions.apiextensions.k8s.io",
         "mutatingwebhookconfigurations.admissionregistration.k8s.io",
         "validatingwebhookconfigurations.admissionregistration.k8s.io",
     }

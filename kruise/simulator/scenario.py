@@ -193,6 +193,7 @@ class _Scene:
                 self._tape,
                 gates=self._workload.gates,
                 webhooks=self._workload.webhooks,
+                converts=self._workload.converts,
             )
             try:
                 await self._play(cluster)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kruise.simulator import scenario_set_scale as scale
 from kruise.simulator import scenario_set_updates as updates
-from kruise.simulator.scenario_sets import arrived, seen, seen_without_spares, storage_class
+from kruise.simulator.scenario_sets import arrived, seen, seen_by_image, seen_without_spares, storage_class
 from kruise.simulator.scenario_workloads import Script, Workload
 from kruise.simulator.scenario_world import Cluster
 
@@ -58,7 +58,8 @@ SET_WORKLOADS: Final[dict[str, Workload]] = {
         _of("paused", updates.paused, arrived("app:v3"), writes=30),
         _of("on-delete", updates.on_delete, updates.all_on_v2, writes=16),
         _of("percent", updates.percent, arrived("app:v3"), writes=40),
-        _of("priorities", updates.priorities, arrived("app:v2", updated=3), writes=20),
+        # A pod that fails meanwhile is made anew from the new revision (6.2), and then another one keeps the old one.
+        _of("priorities", updates.priorities, arrived("app:v2", updated=3), writes=20, end=seen_by_image),
         _of("priorities-by-order", updates.priorities_by_order, arrived("app-start-3s:v2"), writes=30),
         _of("starts", updates.starts, arrived("app:v2"), writes=24, gates=STARTS),
         _of("holes", updates.holes, arrived("app:v2"), writes=24),

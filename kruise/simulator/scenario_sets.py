@@ -247,6 +247,12 @@ def seen(cluster: Cluster) -> dict[str, Any]:
     return found
 
 
+def seen_by_image(cluster: Cluster) -> dict[str, Any]:
+    """Return the same with pods counted by what they are: a pod made anew may use up the place of an update."""
+    found = seen(cluster)
+    return {**found, "pods": sorted(found["pods"].values())}
+
+
 def seen_without_spares(cluster: Cluster) -> dict[str, Any]:
     """Return the same without claims that no pod mounts: how far a set grew before it shrank is not said."""
     found = seen(cluster)

@@ -82,6 +82,16 @@ async def overlapping(c: Cluster) -> None:
     await mesh.image("side-start-1s:v4")
 
 
+async def overtaken(c: Cluster) -> None:
+    """A version that cannot be pulled is overtaken by a slow one, and that by another: who is down comes first."""
+    mesh, _ = await begun(c, 6)
+    await mesh.image(PULL_FAILS)
+    await c.patient(lambda: mesh.asks(PULL_FAILS) >= 1, LONG)
+    await mesh.image("side-start-3s:v3")
+    await c.patient(lambda: mesh.asks("side-start-3s:v3") >= 3, LONG)
+    await mesh.image("side-start-3s:v4")
+
+
 async def bad_image(c: Cluster) -> None:
     """An image that cannot be pulled, and then one that can (L4)."""
     mesh, _ = await begun(c, strategy={"maxUnavailable": 2})

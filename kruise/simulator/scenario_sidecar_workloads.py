@@ -51,6 +51,7 @@ SIDECAR_WORKLOADS: Final[dict[str, Workload]] = {
         _of("percent", upgrades.percent, arrived("side:v3"), writes=28),
         _of("rollback", upgrades.rollback, arrived("side-start-1s:v1"), writes=24),
         _of("overlapping", upgrades.overlapping, arrived("side-start-1s:v4"), writes=30),
+        _of("overtaken", upgrades.overtaken, arrived("side-start-3s:v4", total=6), writes=36),
         _of("bad-image", upgrades.bad_image, arrived("side:v3"), writes=24),
         _of("paused", upgrades.paused, arrived("side:v3"), writes=22),
         _of("partitions", upgrades.partitions, upgrades.three_of_five, writes=20, end=upgrades.only_ready),

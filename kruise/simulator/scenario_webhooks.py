@@ -12,6 +12,7 @@ Guarantees:
   uid, and nothing must change.
 * C8, rule 31: whatever happens, an answer is 200, 500 or 503; a pod is refused for a user's fault only. No answer of
   ours removes a path (X35), and none replaces a list as a whole.
+* WEB6: a conversion succeeds, keeps identity, and loses nothing on a way back that it kept on the way there.
 
 What this does not do: the API server decides what a failed call means.
 """
@@ -140,9 +141,10 @@ class Webhooks:
             self._violated("C2", f"{path} answers the same review in two ways: {_short(reply)} and {_short(again)}")
         review = orjson.loads(call.body)
         answer = orjson.loads(reply.body)
-        if path.startswith("/convert"):
-            return
         response = answer["response"]
+        if path.startswith("/convert"):
+            await self._on_converted(server, path, review["request"], response)
+            return
         if response.get("uid") != review["request"]["uid"]:
             self._violated("C8", f"{path} answers another review")
         if not response["allowed"]:
@@ -172,9 +174,38 @@ class Webhooks:
             text = base64.b64decode(response["patch"]).decode()
             self._violated("C2", f"{path} changes again what it has changed: {text[:400]}")
 
+    async def _on_converted(self, server: WebhookServer, path: str, request: Body, response: Body) -> None:
+        told = (response.get("result") or {}).get("status")
+        if response.get("uid") != request["uid"] or told != "Success":
+            self._violated("WEB6", f"{path} does not convert what was stored or admitted: {response.get('result')}")
+            return
+        given, found = request["objects"], response["convertedObjects"]
+        if [_identity(one) for one in given] != [_identity(one) for one in found]:
+            self._violated("WEB6", f"{path} answers with other objects than it was asked for")
+        wanted = request["desiredAPIVersion"]
+        for old, new in zip(given, found, strict=False):
+            back = await _converted(server, path, request, new, old["apiVersion"])
+            again = await _converted(server, path, request, back, wanted) if back is not None else None
+            if new["apiVersion"] != wanted or again != new:
+                self._violated("WEB6", f"{path} makes {again} of {new} on the way to {old['apiVersion']} and back")
+
     def _violated(self, invariant: str, text: str) -> None:
         if len(self.violations) < 20:
             self.violations.append(f"{invariant}: {text}")
+
+
+async def _converted(server: WebhookServer, path: str, request: Body, obj: Body, version: str) -> Body | None:
+    """Return what the webhook makes of *obj* in another version."""
+    asked = {**request, "desiredAPIVersion": version, "objects": [obj]}
+    body = {"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "request": asked}
+    reply = await server.answer(_call(path, orjson.dumps(body), 10.0))
+    found = orjson.loads(reply.body)["response"].get("convertedObjects") if reply.status == 200 else None
+    return found[0] if found else None
+
+
+def _identity(obj: Body) -> tuple[object, ...]:
+    meta = obj["metadata"]
+    return obj["kind"], meta.get("namespace"), meta.get("name"), meta.get("uid"), meta.get("generation")
 
 
 def _call(path: str, body: bytes, seconds: float) -> Call:

@@ -46,6 +46,8 @@ class Workload:
     """Feature gates that are on beside the defaults."""
     webhooks: bool = False
     """The managers serve admission, and what its calls meet is drawn as well."""
+    converts: bool = False
+    """Beside that they convert between the versions of their kinds, which users ask for."""
     refuses: bool = False
     """Pods may be refused, for a fault of their users."""
 

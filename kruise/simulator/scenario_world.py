@@ -92,6 +92,8 @@ class Product:
     """The CustomResourceDefinitions that it ships."""
     webhooks: Sequence[Body] = ()
     """The webhook configurations that it ships, and the Secret for its certificates."""
+    converted: Sequence[Body] = ()
+    """The same definitions as they are installed: their versions are converted by the manager."""
 
 
 class Active(Protocol):
@@ -192,6 +194,7 @@ class Cluster:
         *,
         gates: tuple[str, ...] = (),
         webhooks: bool = False,
+        converts: bool = False,
     ) -> None:
         self.clock = clock
         self.gates = gates
@@ -201,7 +204,7 @@ class Cluster:
         self.tape = tape
         self.server = ApiServer(clock, Random(tape.draw(1 << 30)))
         self.server.ensure_namespace("kruise-system")
-        for definition in product.definitions:
+        for definition in product.converted if converts else product.definitions:
             self.server.create("customresourcedefinitions.apiextensions.k8s.io", definition)
         if webhooks:
             for one in product.webhooks:
@@ -211,6 +214,8 @@ class Cluster:
         self.replicas: list[Replica] = []
         self.remembered: dict[str, float] = {}
         """When users did something last, so that they do not do it again at once."""
+        self.shown: dict[tuple[str, str], str] = {}
+        """(client, object) -> the newest version of it that somebody else's client was shown."""
         self.trouble: list[str] = []
         """What went wrong that no invariant names: a process that ended by itself."""
         self.injector = Injector(plan, tape, clock, self)

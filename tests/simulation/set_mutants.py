@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from kruise.apis import statefulset_rules as sts_rules
 from kruise.apis.intorstring import Scaled
 from kruise.apis.ordinals import ordinal_range
 from kruise.apis.statefulset import RollingUpdate, StatefulSet
@@ -114,6 +115,11 @@ def _a_new_pod_is_new() -> list[Patch]:
     return [(scale, "revision_for", lambda view, ordinal: view.frame.chosen.update)]
 
 
+def _nothing_lacks() -> list[Patch]:
+    """Fields that v1alpha1 does not have are shown in it."""
+    return [(sts_rules, "ONLY_IN_V1BETA1", dict.fromkeys(sts_rules.ONLY_IN_V1BETA1, frozenset()))]
+
+
 SET_MUTANTS: tuple[Mutant, ...] = (
     Mutant("deletes pods of sets by name alone", "set-recreate", _delete_by_name, Plan(), rule="G2, X16"),
     Mutant("deletes pods of sets without the version", "set-recreate", _delete_without_version, Plan(), rule="G2, X3"),
@@ -149,6 +155,7 @@ SET_MUTANTS: tuple[Mutant, ...] = (
         Plan(),
         rule="S1",
     ),
+    Mutant("shows what a version does not have", "set-older-version", _nothing_lacks, Plan(), rule="WEB6"),
     Mutant("a pause is not looked at", "set-paused", lambda: _rolling(paused=False), Plan(), rule="S3"),
     Mutant(
         "the order is not looked at",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from kruise.apis import sidecarset_rules as scs_rules
 from kruise.apis.selectors import EVERYTHING
 from kruise.controllers.common.reasons import Reason
 from kruise.controllers.sidecarset import frame as framing
@@ -21,6 +22,7 @@ from kruise.controllers.sidecarset.podannotations import Entry
 from kruise.runtime.client import client as client_module
 from kruise.runtime.webhook.keeper import CertificateKeeper
 from kruise.simulator.faults import OnPod, Plan, PodFault
+from kruise.webhooks import conversion
 from kruise.webhooks import inject as injecting
 from kruise.webhooks.inject_patch import PodPatch
 from tests.simulation.mutants import Mutant, Patch, _no_gate, _stale
@@ -61,6 +63,30 @@ def _selector_ignored() -> list[Patch]:
 def _priority_ignored() -> list[Patch]:
     sound = order.ranking
     return [(viewing, "ranking", lambda strategy: sound(None))]
+
+
+def _working_first() -> list[Patch]:
+    """Pods that work are upgraded before those that are down: whoever is down stays down longest."""
+    sound = order.default_rank
+    return [(order, "default_rank", lambda pod: tuple(-one for one in sound(pod)))]
+
+
+def _version_lost() -> list[Patch]:
+    """The version of the user's own is forgotten on the way to v1alpha1: the next write there takes it away."""
+    sound = scs_rules._to_alpha
+    return [(scs_rules, "_to_alpha", lambda metadata, spec: (metadata, sound(metadata, spec)[1]))]
+
+
+def _metadata_lost() -> list[Patch]:
+    """Labels, annotations and the rest of the metadata do not survive a conversion."""
+    sound = conversion._to
+    names = ("name", "namespace", "uid")
+
+    def to(version: str, convert: Any) -> Any:
+        sure = sound(version, convert)
+        return lambda obj: {**sure(obj), "metadata": {k: v for k, v in obj["metadata"].items() if k in names}}
+
+    return [(conversion, "_to", to)]
 
 
 def _all_upgradable() -> list[Patch]:
@@ -211,6 +237,9 @@ SIDECAR_MUTANTS: tuple[Mutant, ...] = (
     Mutant("upgrades sidecars under NotUpdate", "sidecar-not-update", _not_update_ignored, Plan(), rule="C5"),
     Mutant("upgrades sidecars outside the selector", "sidecar-selected", _selector_ignored, Plan(), rule="C5"),
     Mutant("upgrades sidecars in any order", "sidecar-priorities", _priority_ignored, Plan(), rule="C5"),
+    Mutant("upgrades working sidecars first", "sidecar-overtaken", _working_first, Plan(), rule="C5"),
+    Mutant("loses a version of the user's own", "sidecar-older-version", _version_lost, Plan(), rule="WEB6"),
+    Mutant("converts no labels and no annotations", "set-older-version", _metadata_lost, Plan(), rule="WEB6"),
     Mutant("upgrades in place what only a new pod gets", "sidecar-immutable", _all_upgradable, Plan(), rule="C7"),
     Mutant("marks no pod as not upgradable", "sidecar-not-upgradable", _never_marked, Plan(), rule="C7, L1"),
     Mutant("writes the hash without the image", "sidecar-cold", _hash_without_image, Plan(), rule="C6, X27"),

@@ -11,10 +11,12 @@ Guarantees:
 * *attributed*: the pods that we took while they were up, for the present version of the set, and that are not back
   yet, are never more than the budget.
 * Nothing is upgraded while the set is paused, of type NotUpdate, or for a pod that ``updateStrategy.selector`` leaves
-  out; nor while as many pods as the budget has, which come first by priority, have waited since a while ago.
+  out; nor while as many pods as the budget has, which come first by priority, have waited since a while ago; nor a
+  working pod when one that is down has been passed over since a while ago, where there is no priority: that one costs
+  nothing.
 * What the set said lately counts like what it says now: no write can be conditional on another object.
 
-What this does not do: the order of equal priorities, which depends on what pods do, and that of scatter are the
+What this does not do: the finer order of equal priorities, which depends on what pods do, and that of scatter are the
 planner's own tests' business. Pods that are down on an older version use no budget, as with OpenKruise (spec 8.5).
 """
 
@@ -43,6 +45,8 @@ class Budget:
         self._slack = slack
         self._troubled: dict[Key, float] = {}
         """Pod -> when a write of ours to it did not succeed last."""
+        self._passed: dict[tuple[str, Key, float], float] = {}
+        """(set, pod, when that went down) -> since when pods that work are upgraded while it waits."""
 
     def on_request(self, request: Written) -> None:
         """Remember which pods we could not write: they wait alone, and others take their turn."""
@@ -95,7 +99,11 @@ class Budget:
     def _check_order(self, commit: Observed, found: SetFacts, states: list[Body]) -> None:
         """Priority alone, and only where it has been the same for a while."""
         strategies = [reading.strategy(state) for state in states]
-        if any(one.get("scatterStrategy") or one.get("priorityStrategy") is None for one in strategies):
+        if any(one.get("scatterStrategy") for one in strategies):
+            return
+        if all(one.get("priorityStrategy") is None for one in strategies):
+            self._check_down_first(commit, found)
+        if any(one.get("priorityStrategy") is None for one in strategies):
             return
         if len({str(one.get("priorityStrategy")) for one in strategies}) > 1:
             return
@@ -113,6 +121,22 @@ class Budget:
         limit = max(reading.budget(state, found.total) for state in states)
         if before and len(before) >= limit:
             self._report("C5", commit, f"the pods {', '.join(map(str, sorted(before)))} come before it by priority")
+
+    def _check_down_first(self, commit: Observed, found: SetFacts) -> None:
+        """A pod that is down comes before one that works (spec 8.3)."""
+        assert commit.old is not None, "an upgrade has an old state"
+        if not reading.up(found.owner, commit.old):
+            return
+        down = {
+            (found.name, key, flags.turned)
+            for key, flags in found.flags.items()
+            if flags.waiting and not flags.up and key not in self._troubled
+        }
+        self._passed = {one: at for one, at in self._passed.items() if one in down or one[0] != found.name}
+        for one in down:
+            # Those of one pass are upgraded in any order.
+            if commit.time - self._passed.setdefault(one, commit.time) > self._slack:
+                self._report("C5", commit, f"the pod {one[1]} is down, and comes before it")
 
 
 def _said(states: list[Body], name: str) -> str:

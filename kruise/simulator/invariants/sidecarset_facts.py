@@ -67,6 +67,9 @@ class Flags:
     """Nothing but images differs."""
     since: float = 0.0
     """When it began to wait."""
+    up: bool = False
+    turned: float = 0.0
+    """When it went down, or up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +250,13 @@ class Facts:
         self._count(found, was, -1)
         flags = found.flags[key] = self._judge(found.owner, pod)
         flags.since = was.since if was is not None and was.waiting and flags.waiting else now
+        flags.turned = was.turned if was is not None and was.up == flags.up else now
         self._count(found, flags, 1)
         if flags.good or not flags.matched or found.taken.get(key) != pod["metadata"].get("uid"):
             found.taken.pop(key, None)
 
     def _judge(self, owner: Body, pod: Body) -> Flags:
-        flags = Flags(pod)
+        flags = Flags(pod, up=reading.up(owner, pod))
         if not reading.active(pod) or not reading.selects(owner, pod, self.namespaces):
             return flags
         if not reading.complete(owner, pod):
@@ -260,7 +264,7 @@ class Facts:
         name = owner["metadata"]["name"]
         flags.matched = True
         flags.updated = reading.entry(pod, name) == reading.hash_of(owner)
-        flags.good = reading.consistent(owner, pod) and reading.up(owner, pod)
+        flags.good = reading.consistent(owner, pod) and flags.up
         flags.upgradable = reading.entry(pod, name, reading.WITHOUT_IMAGE) == reading.hash_of(
             owner, reading.WITHOUT_IMAGE
         )

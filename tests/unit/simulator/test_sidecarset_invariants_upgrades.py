@@ -177,6 +177,27 @@ def test_c5_by_order_the_larger_number_comes_first():
         assert history.found() == found
 
 
+@pytest.mark.parametrize(("wait", "found"), [(30, ["C5"]), (2, [])])
+def test_c5_rejects_that_a_pod_which_is_down_is_passed_over_for_long_and_accepts_it_in_one_pass(wait, found):
+    history = History(strategy={"maxUnavailable": 3}, pods=4)
+    history.kubelet(3, ready=False)
+    history.upgrade(0)
+    history.now += wait
+    history.upgrade(1)
+    assert history.found() == found
+
+
+def test_c5_accepts_that_a_pod_which_goes_down_now_and_then_was_up_when_others_were_upgraded():
+    history = History(strategy={"maxUnavailable": 3}, pods=4)
+    history.kubelet(3, ready=False)
+    history.upgrade(0)
+    history.kubelet(3, ready=True)
+    history.now += 30
+    history.kubelet(3, ready=False)
+    history.upgrade(1)
+    assert history.found() == []
+
+
 def test_c5_the_end_of_a_hot_upgrade_is_exempt():
     history = History(hot=True)
     history.upgrade(0)
