@@ -26,7 +26,7 @@ from kruise.controllers.statefulset.gauges import add_gauges as add_set_gauges  
 from kruise.runtime.cache.store import Store  # noqa: E402
 from kruise.runtime.clock import SystemClock  # noqa: E402
 from kruise.runtime.metrics import Described, Metrics, go_float, lint  # noqa: E402
-from kruise.webhooks.counters import injections, protections  # noqa: E402
+from kruise.webhooks.counters import fail_entries, injections, protections  # noqa: E402
 
 TARGET = ROOT / "docs" / "metrics.md"
 
@@ -71,6 +71,7 @@ def workloads() -> Sequence[Described]:
     add_sidecar_gauges(metrics, Store(SIDECARSETS, clock=SystemClock()), details=True)
     injections(metrics)
     protections(metrics)
+    fail_entries(metrics)
     return [one for one in metrics.catalog if one.name not in known]
 
 

@@ -305,6 +305,8 @@ def _trusting(one: Manifest, live: Manifest) -> Manifest:
 
 def _calling(one: Manifest, live: Manifest) -> Manifest:
     """Return the webhooks of *one* with what the manager wrote into those of the same names in *live*."""
+    if "webhooks" not in one:  # they are the manager's alone
+        return {**one, "webhooks": live["webhooks"]} if live.get("webhooks") else one
     known = {hook["name"]: hook for hook in live.get("webhooks") or ()}
     hooks = [{**hook, "clientConfig": _client(hook, known.get(hook["name"], {}))} for hook in one["webhooks"]]
     return {**one, "webhooks": hooks}

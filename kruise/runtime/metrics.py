@@ -274,6 +274,7 @@ class Metrics:
         self.on_source_error: Callable[[str, Exception], None] | None = None
         """Told of the first failure of each metric's sources."""
         self._counters: dict[str, Family[Counter]] = {}
+        self._gauges: dict[str, Family[Gauge]] = {}
         self.catalog: Final[list[Described]] = []
         """Every family of this registry but those of the process and of Python."""
         if process:
@@ -476,6 +477,12 @@ class Metrics:
         if name not in self._counters:
             self._counters[name] = self._counter(name, text, labels)
         return self._counters[name]
+
+    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Family[Gauge]:
+        """Return the gauge *name* of a component that is not part of the runtime; the same one each time."""
+        if name not in self._gauges:
+            self._gauges[name] = self._gauge(name, text, labels)
+        return self._gauges[name]
 
     def _describe(self, name: str, kind: str, text: str, labels: Sequence[str], buckets: Sequence[float] = ()) -> None:
         self.catalog.append(Described(name, kind, tuple(labels), text, tuple(buckets), name in OPT_IN))

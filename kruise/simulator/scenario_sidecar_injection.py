@@ -36,6 +36,7 @@ OTHER: Final = "other"
 CONFIGURATION: Final = (
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/kruise-mutating-webhook-configuration"
 )
+FAIL_CONFIGURATION: Final = f"{CONFIGURATION}-fail"
 
 
 # Injection.
@@ -350,14 +351,14 @@ async def outage_waited(c: Cluster) -> None:
     """The same with ``Fail``: creation waits, and nothing waits that needs no sidecar (C11)."""
     mesh = UserSidecars(c)
     await mesh.create()
-    await _configure(c, lambda hook: {**hook, "failurePolicy": "Fail"})
-    await c.clock.sleep(1)
+    await insist(c, "PATCH", FAIL_CONFIGURATION, {"metadata": {"labels": {"apps.kruise.io/failure-policy": "Fail"}}})
+    waiting = await c.patient(lambda: _entries(c) == [f"{mesh.name}.mpod.kb.io"], LONG)
     assert c.webhooks is not None, "this workload has webhooks"
     c.webhooks.down = True
     Deployment(c, 3)
     key, value = reading.EXCLUDED
-    system = [("kube-system", {}), ("kruise-system", {}), (NAMESPACE, {key: value})]
-    for namespace, labels in system:
+    free = [("kube-system", {}), ("kruise-system", {}), (NAMESPACE, {key: value}), (NAMESPACE, {})]
+    for namespace, labels in free:
         body = _lonely("dns", namespace, labels)
         code, answer = await send(c, "POST", f"/api/v1/namespaces/{namespace}/pods", body)
         if code >= 300:
@@ -365,9 +366,16 @@ async def outage_waited(c: Cluster) -> None:
         else:
             c.delete_pod(answer)
     await c.clock.sleep(10)
-    if pods_of(c):
+    if waiting and pods_of(c):
         c.trouble.append("C11: a pod that needs sidecars was created without, under Fail")
     c.webhooks.down = False
+
+
+def _entries(c: Cluster) -> list[str]:
+    """Return the webhooks that let pods wait."""
+    plural, name = FAIL_CONFIGURATION.rsplit("/", 2)[1:]
+    found = c.server.get(f"{plural}.admissionregistration.k8s.io", name) or {}
+    return [hook["name"] for hook in found.get("webhooks") or ()]
 
 
 async def _configure(c: Cluster, change: Callable[[Body], Body]) -> None:

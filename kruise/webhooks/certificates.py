@@ -16,8 +16,9 @@ What this does not do: it makes no configuration and no definition; the manifest
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -32,17 +33,31 @@ from kruise.runtime.webhook.stores import SECRETS, DirectoryStore, SecretStore, 
 from kruise.runtime.webhook.targets import NAMESPACES, Reach, Target, TargetKind, Targets
 from kruise.webhooks.conversion import CONVERTED
 
-__all__ = ["ACCESSES", "MUTATING", "SECRET_ACCESSES", "VALIDATING", "Source", "hosts", "reach", "source", "targets"]
+__all__ = [
+    "ACCESSES",
+    "FAIL",
+    "MUTATING",
+    "SECRET_ACCESSES",
+    "VALIDATING",
+    "Source",
+    "hosts",
+    "reach",
+    "source",
+    "targets",
+]
 
 MUTATING: Final = "kruise-mutating-webhook-configuration"
 VALIDATING: Final = "kruise-validating-webhook-configuration"
 """The names of OpenKruise's configurations."""
+FAIL: Final = f"{MUTATING}-fail"
+"""What makes pods wait for an answer (``components/webhook-fail``). Its name comes after the general one: a pod that
+was answered for there is not asked about here."""
 FILES_GATE: Final = "EnableExternalCerts"
 DIRECTORY: Final = "fs"
 
 _DEFAULTS: Final = Options()
 ACCESSES: Final = (
-    Access(TargetKind.MUTATING.value, ("get", "patch"), resource_names=(MUTATING,)),
+    Access(TargetKind.MUTATING.value, ("get", "patch"), resource_names=(MUTATING, FAIL)),
     Access(TargetKind.VALIDATING.value, ("get", "patch"), resource_names=(VALIDATING,)),
     Access(
         TargetKind.CONVERSION.value,
@@ -64,6 +79,8 @@ class Source:
 
     certificate: Callable[[], Awaitable[ServingCertificate]]
     keeper: CertificateKeeper | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the keeper writes the configurations."""
 
 
 def hosts(options: Options) -> tuple[str, ...]:
@@ -83,11 +100,19 @@ def reach(options: Options) -> Reach:
 
 
 def targets(kinds: Collection[str]) -> tuple[Target, ...]:
-    """Return the objects that send requests to us: both configurations, and the definitions that are converted."""
+    """Return the objects that send requests to us: the configurations, and the definitions that are converted.
+
+    The one of ``fail_keeper.py`` is last of its kind: its entries are copies of those of the first.
+    """
     definitions = tuple(
         Target(TargetKind.CONVERSION, f"{one.plural}.{one.group}") for one in CONVERTED if one.kind in kinds
     )
-    return (Target(TargetKind.MUTATING, MUTATING), Target(TargetKind.VALIDATING, VALIDATING), *definitions)
+    return (
+        Target(TargetKind.MUTATING, MUTATING),
+        Target(TargetKind.VALIDATING, VALIDATING),
+        Target(TargetKind.MUTATING, FAIL, optional=True),
+        *definitions,
+    )
 
 
 def source(manager: Manager, options: Options, *, clock: Clock, rng: Random, kinds: Collection[str]) -> Source:
@@ -110,9 +135,10 @@ def source(manager: Manager, options: Options, *, clock: Clock, rng: Random, kin
         if options.webhook_cert_writer == DIRECTORY
         else SecretStore(manager.client, options.pod_namespace, options.webhook_secret_name)
     )
+    called = Targets(manager.client, targets(kinds), reach(options))
     keeper = CertificateKeeper(
         store,
-        Targets(manager.client, targets(kinds), reach(options)),
+        called,
         CertificateRules(hosts(options), renew_before=options.certs_renew_before_days * DAY),
         clock=clock,
         rng=rng,
@@ -121,4 +147,4 @@ def source(manager: Manager, options: Options, *, clock: Clock, rng: Random, kin
         namespace=options.pod_namespace,
         initialize_timeout=options.webhook_initialize_timeout,
     )
-    return Source(keeper.certificate, keeper)
+    return Source(keeper.certificate, keeper, called.lock)

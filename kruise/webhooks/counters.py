@@ -10,14 +10,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from kruise.runtime.metrics import Family, Metrics
 
-__all__ = ["INJECTIONS", "PROTECTIONS", "injections", "protections"]
+__all__ = ["FAIL_ENTRIES", "INJECTIONS", "PROTECTIONS", "fail_entries", "injections", "protections"]
 
 INJECTIONS: Final = "kruise_sidecarset_injections_total"
+FAIL_ENTRIES: Final = "kruise_sidecarset_fail_entries"
 PROTECTIONS: Final = "workload_deletion_protection_total"
+
+
+def fail_entries(metrics: Metrics) -> Family[Gauge]:
+    """Return the gauge of the sets whose pods wait for an answer, and of those for which there was no room."""
+    text = "SidecarSets whose pods wait while no manager answers (components/webhook-fail), and those left out of it."
+    return metrics.gauge(FAIL_ENTRIES, text, ("state",))
 
 
 def injections(metrics: Metrics) -> Family[Counter]:

@@ -17,7 +17,7 @@ What this does not do: it starts no informer; the cache of the manager does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -53,6 +53,8 @@ class Feed:
     def __init__(self, cache: Cache, namespace: str) -> None:
         """Declare the caches. *namespace* is our own: where revisions and the white list are."""
         self.index: Final = InjectionIndex(namespace)
+        self.on_sets_changed: Callable[[], object] = _nobody
+        """Called after each change of a set that an injection could tell; it must not wait."""
         self._namespace = namespace
         self._plain: dict[str, tuple[SidecarSet, dict[str, Any]]] = {}
         self._sets = cache.watch(SIDECARSETS)
@@ -124,6 +126,9 @@ class Feed:
             self.index.set_sidecarset(name, None)
         elif not isinstance(change.old, SidecarSet) or _differ(change.old, new):
             self.index.set_sidecarset(name, new)
+        else:
+            return
+        self.on_sets_changed()
 
     def _namespace_changed(self, change: Change[Object]) -> None:
         labels = None if change.new is None else change.new.metadata.labels
@@ -134,6 +139,10 @@ class Feed:
         if change.key.namespace == self._namespace:
             new = change.new
             self.index.set_revision(change.key.name, new if isinstance(new, ControllerRevision) else None)
+
+
+def _nobody() -> None:
+    """Tell nobody."""
 
 
 def _revisions(cache: Cache, namespace: str) -> Informer[ControllerRevision]:

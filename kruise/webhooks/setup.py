@@ -38,6 +38,9 @@ from kruise.webhooks.conversion import PATH as CONVERT
 from kruise.webhooks.conversion import conversions
 from kruise.webhooks.counters import protections
 from kruise.webhooks.doubts import Doubts
+from kruise.webhooks.fail_keeper import ACCESSES as FAIL_ACCESSES
+from kruise.webhooks.fail_keeper import NAME as FAIL_ENTRIES
+from kruise.webhooks.fail_keeper import FailKeeper
 from kruise.webhooks.feed import CONFIG_MAPS, Feed
 from kruise.webhooks.inject_handler import PATH as PODS
 from kruise.webhooks.injection import COMPONENT, Injection, leave_alone
@@ -47,6 +50,7 @@ __all__ = ["ACCESSES", "OWN_ACCESSES", "setup"]
 ACCESSES: Final = (
     Access(SIDECARSETS, ("get", "list", "watch")),
     Access(NAMESPACES, ("list", "watch")),
+    *FAIL_ACCESSES,
 )
 OWN_ACCESSES: Final = (
     Access(REVISIONS, ("get", "list", "watch"), namespaced_role=True),
@@ -76,7 +80,19 @@ def setup(
     feed = Feed(manager.cache, options.pod_namespace) if SIDECARSETS.kind in kinds else None
     register(server, kinds, _known(manager, options, feed, kinds))
     server.conversion(conversions(), CONVERT)
-    if feed is None or not options.gates.enabled("PodWebhook"):
+    injects = feed is not None and options.gates.enabled("PodWebhook")
+    manager.add(
+        FailKeeper(
+            manager.client_for(FAIL_ENTRIES),
+            feed if injects else None,
+            clock=clock,
+            metrics=manager.metrics,
+            events=manager.recorder(COMPONENT),
+            namespace=options.pod_namespace,
+            lock=from_where.lock,
+        )
+    )
+    if feed is None or not injects:
         server.admission(PODS, leave_alone)
     else:
         server.admission(

@@ -1,7 +1,7 @@
 """Webhooks without an answer, and webhooks whose certificate changes: who starts, who waits, and who is told.
 
 C11: with failurePolicy Ignore every pod starts, and the status of the set names those that lack their sidecar; with
-Fail a pod that could need one waits, and nothing else does. A rotation of the certificate fails no admission.
+Fail a pod that a set selects waits, and nothing else does. A rotation of the certificate fails no admission.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tests.e2e.harness.sidecars import (
     settled,
     sidecarset,
 )
-from tests.e2e.harness.webhooks import HOST, SECRET, Caller, Load, installed, url
-from tests.e2e.harness.world import MERGE, NAMESPACE, World
+from tests.e2e.harness.webhooks import HOST, SECRET, Caller, Load, entries, installed, url
+from tests.e2e.harness.world import MERGE, NAMESPACE, World, until
 
 pytestmark = pytest.mark.real
 
@@ -45,11 +45,13 @@ SHORT_LEASE = (
 """So that a manager that starts again need not wait for the lease of the one that was killed."""
 
 
-def half_injected(world: World, watched: Watched, manager: ManagerProcess) -> None:
+def half_injected(world: World, watched: Watched, manager: ManagerProcess, *, fail: bool = False) -> None:
     """Begin to create pods; return when the manager has been killed in the middle of it."""
     observer = watched.observer
     world.create_sidecarset(sidecarset("mesh", budget="10%"))
     observer.until(lambda: settled(observer.sidecarset("mesh"), 0), 30.0, "the set is known")
+    if fail:
+        until(lambda: list(entries(world)) == ["mesh.mpod.kb.io"], 10.0, "the pods of the set are to wait")
     world.start_workload(deployment("web", PODS))
     observer.until(lambda: len(observer.pods_of("web")) >= PODS // 8, 30.0, "pods are being created")
     manager.signal(signal.SIGKILL)
@@ -106,7 +108,8 @@ def test_with_fail_creation_waits_and_nothing_else_does(
     observer = watched.observer
     with installed(world, fail=True):
         manager = launch(*SHORT_LEASE, webhooks=True).wait_ready().wait_leading()
-        half_injected(world, watched, manager)
+        half_injected(world, watched, manager, fail=True)
+        assert entries(world)["mesh.mpod.kb.io"]["clientConfig"]["caBundle"], "it trusts us"
         time.sleep(2.0)
         held = observer.pods_of("web")
         assert 0 < len(held) < PODS, "creation waits"
@@ -116,13 +119,17 @@ def test_with_fail_creation_waits_and_nothing_else_does(
             pod("free", namespace="kube-system"),
             pod("of-the-manager", namespace=NAMESPACE),
             pod("unwilling", labels=DISABLED),
+            pod("unselected", app="another"),
         ):
+            began = time.monotonic()
             assert containers(world.start_workload(body)) == ["main"]
+            assert time.monotonic() - began < 5.0, "nobody waits for a deadline either"
         name = held[0]["metadata"]["name"]
         path = f"/api/v1/namespaces/default/pods/{name}"
         world.call("PATCH", path, {"metadata": {"labels": {"seen": "yes"}}}, content_type=MERGE)
         world.call("DELETE", path)
         world.start_workload(deployment("later", 1, app="later"))
+        observer.until(lambda: len(observer.pods_of("later")) == 1, 30.0, "a pod that no set wants does not wait")
         world.call("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"generateName": "free-"}})
         observer.until(
             lambda: ready(observer.get("pods", "kube-system", "free") or pod("x")), 30.0, "the cluster's own pod starts"
@@ -136,7 +143,13 @@ def test_with_fail_creation_waits_and_nothing_else_does(
         observer.until(lambda: settled(observer.sidecarset("mesh"), PODS), 120.0, "the others were created")
         mine = [one for one in observer.pods_of("web") if one["metadata"]["name"] != "unwilling"]
         assert all(containers(one) == ["mesh", "main"] for one in mine)
-        observer.until(lambda: len(observer.pods_of("later")) == 1, 60.0, "a pod that no set wants waited as well")
+        # Who has been answered by the general webhook is not asked about again: the API server counts its calls.
+        assert calls(world, "mpod.kb.io") > 0
+        before = calls(world, "mesh.mpod.kb.io")
+        for number in range(5):
+            assert containers(world.start_workload(pod(f"answered-{number}"))) == ["mesh", "main"]
+        assert calls(world, "mesh.mpod.kb.io") == before, "match conditions see the pod as it was patched"
+        observer.until(lambda: settled(observer.sidecarset("mesh"), PODS + 5), 30.0, "these are counted as well")
         REPORT.add(
             "SidecarSet, the manager killed while pods are created",
             policy="Fail",
@@ -145,6 +158,15 @@ def test_with_fail_creation_waits_and_nothing_else_does(
             without=0,
             all_ready_after_seconds=time.monotonic() - waited,
         )
+
+
+def calls(world: World, webhook: str) -> int:
+    """Return how often the API server has called *webhook* in its life."""
+    code, raw = world.cluster.api.ask("GET", "/metrics")
+    assert code == 200
+    family = "apiserver_admission_webhook_admission_duration_seconds_count"
+    lines = [one for one in raw.decode().splitlines() if one.startswith(family) and f'name="{webhook}"' in one]
+    return sum(int(float(one.rpartition(" ")[2])) for one in lines)
 
 
 def served(port: int) -> str:

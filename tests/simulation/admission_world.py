@@ -36,6 +36,8 @@ from kruise.runtime.manager.manager import Manager
 from kruise.runtime.metrics import Metrics
 from kruise.simulator.apiserver import LocalCaller
 from kruise.simulator.apiserver.bodies import MERGE
+from kruise.webhooks.certificates import FAIL
+from kruise.webhooks.fail_keeper import LABEL
 from kruise.webhooks.setup import setup as setup_webhooks
 from tests.simulation.sidecar_world import OWN, SidecarWorld
 from tests.simulation.update_world import play
@@ -113,12 +115,7 @@ class AdmissionWorld(SidecarWorld):
 
     def fail_without_answer(self) -> None:
         """Do what components/webhook-fail does."""
-        hooks = self.server.get(MUTATING, "kruise-mutating-webhook-configuration")
-        assert hooks is not None
-        first, *others = hooks["webhooks"]
-        assert first["name"] == "mpod.kb.io"
-        changed = {"webhooks": [{**first, "failurePolicy": "Fail"}, *others]}
-        self.server.patch(MUTATING, "kruise-mutating-webhook-configuration", changed, actor="user")
+        self.server.patch(MUTATING, FAIL, {"metadata": {"labels": {LABEL: "Fail"}}}, actor="user")
 
     # What a user does.
 

@@ -87,10 +87,13 @@ def test_with_fail_pods_wait_and_nothing_else_does() -> None:
         world.fail_without_answer()
         process = await world.started()
         await world.apply(MANIFESTS["log-reader"])
+        await world.sleep(2.0)
         await process.stop()
         code, answer = await world.post_pod("shop-0", "shop")
         assert code == 500
-        assert "mpod.kb.io" in answer["message"]
+        assert "log-reader.mpod.kb.io" in answer["message"]
+        code, _ = await world.post_pod("free", "another")
+        assert code == 201
         code, _ = await world.post_pod("system", "shop", namespace="kube-system")
         assert code == 201
         code, _ = await world.post_pod("out", "shop", labels={"apps.kruise.io/sidecarset-injection": "disabled"})

@@ -17,6 +17,7 @@ What this does not do: it creates no configuration, and it changes no rule, sele
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -84,6 +85,8 @@ class Target:
 
     kind: TargetKind
     name: str
+    optional: bool = False
+    """Whether it may be missing, or out of our reach: then nothing is wrong with it."""
 
     def __str__(self) -> str:
         return f"{self.kind.value.kind} {self.name}"
@@ -137,12 +140,18 @@ class Targets:
         self._client = client
         self._targets = tuple(targets)
         self._reach = reach
+        self.lock: Final = asyncio.Lock()
+        """Held during a look. Whoever else of this process writes one of the objects holds it as well."""
 
     async def look(self, bundle: bytes | None, *, write: bool) -> Seen:
         """Read all objects, and with *write* make them trust *bundle*. Returns what they say afterwards.
 
         Never raises for an object that is missing, refused or in somebody else's hands: that is a problem to tell.
         """
+        async with self.lock:
+            return await self._look(bundle, write=write)
+
+    async def _look(self, bundle: bytes | None, *, write: bool) -> Seen:
         bundles: dict[bytes, None] = {}
         problems: list[str] = []
         right = True
@@ -151,10 +160,12 @@ class Targets:
             try:
                 live, fits = await self._one(target, bundle, write=write)
             except NotFound:
-                problems.append(f"{target} is not there")
+                if not target.optional:
+                    problems.append(f"{target} is not there")
             except Forbidden as error:
                 forbidden += 1
-                problems.append(f"{target}: {error}")
+                if not target.optional:
+                    problems.append(f"{target}: {error}")
             except (Conflict, ApiError, TransportError, DecodeError) as error:
                 problems.append(f"{target}: {error}")
             else:

@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import yaml
+
 from hack.cluster import ROOT
 from tests.e2e.harness import sidecars
 from tests.e2e.harness.world import JSON, NAMESPACE, World, until
@@ -40,6 +42,7 @@ MUTATING: Final = (
 VALIDATING: Final = (
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/kruise-validating-webhook-configuration"
 )
+FAIL: Final = f"{MUTATING}-fail"
 DEFINITIONS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SECRET: Final = f"/api/v1/namespaces/{NAMESPACE}/secrets/kruise-webhook-certs"
 INJECT: Final = "/mutate-pod"
@@ -47,20 +50,17 @@ INJECT: Final = "/mutate-pod"
 
 @contextlib.contextmanager
 def installed(world: World, *, fail: bool = False) -> Iterator[None]:
-    """Install the configurations as they are shipped, until the end of the block; *fail*: no pod without an answer."""
+    """Install the configurations as they are shipped, until the end of the block; *fail*: selected pods wait."""
     before = {name: _definition(world, name).get("conversion") for name in _definitions(world)}
     world.cluster.kubectl("apply", "-k", str(ROOT / "config" / "webhook"))
     try:
         if fail:
-            world.call(
-                "PATCH",
-                MUTATING,
-                [{"op": "replace", "path": f"/webhooks/{_place(world)}/failurePolicy", "value": "Fail"}],
-                content_type=JSON,
-            )
+            folder = ROOT / "config" / "components" / "webhook-fail" / "kustomization.yaml"
+            (component,) = yaml.safe_load(folder.read_text())["patches"]
+            world.call("PATCH", FAIL, yaml.safe_load(component["patch"]), content_type=JSON)
         yield
     finally:
-        for path in (MUTATING, VALIDATING, SECRET):
+        for path in (MUTATING, FAIL, VALIDATING, SECRET):
             world.cluster.api.ask("DELETE", path)
         for name, conversion in before.items():
             # A merge would keep the webhook beside the strategy.
@@ -101,6 +101,11 @@ def url(world: World) -> str:
     """Return where the live configuration sends pods."""
     config: Body = world.call("GET", MUTATING)["webhooks"][_place(world)]["clientConfig"]
     return str(config.get("url") or "")
+
+
+def entries(world: World) -> dict[str, Body]:
+    """Return the webhooks that let pods wait, by their names."""
+    return {one["name"]: one for one in world.call("GET", FAIL).get("webhooks") or ()}
 
 
 def bundle(world: World) -> str:

@@ -97,13 +97,19 @@ def test_the_roles_of_the_runtime() -> None:
 
 
 def test_the_roles_of_the_webhooks() -> None:
-    assert short("ClusterRole", "kruise-webhooks") == {"list,watch namespaces", "get,list,watch sidecarsets"}
+    general, fail = (f"['kruise-mutating-webhook-configuration{suffix}']" for suffix in ("", "-fail"))
+    assert short("ClusterRole", "kruise-webhooks") == {
+        "list,watch namespaces",
+        "get,list,watch sidecarsets",
+        f"get mutatingwebhookconfigurations {general}",
+        f"get,patch mutatingwebhookconfigurations {fail}",
+    }
     assert short("Role", "kruise-webhooks") == {
         "list,watch configmaps ['kruise-configuration']",
         "get,list,watch controllerrevisions",
     }
     assert short("ClusterRole", "kruise-webhook-certificates") == {
-        "get,patch mutatingwebhookconfigurations ['kruise-mutating-webhook-configuration']",
+        f"get,patch mutatingwebhookconfigurations {general[:-1]}, {fail[1:]}",
         "get,patch validatingwebhookconfigurations ['kruise-validating-webhook-configuration']",
         "get,patch customresourcedefinitions ['sidecarsets.apps.kruise.io', 'statefulsets.apps.kruise.io']",
         "get namespaces ['kruise-system']",

@@ -14,12 +14,13 @@ from kruise.controllers.sidecarset.match import EXEMPT_NAMESPACES, INJECTION_DIS
 from kruise.runtime.webhook.certs import CertificateRules
 from kruise.runtime.webhook.targets import TargetKind, blocks
 from kruise.webhooks import certificates
+from kruise.webhooks.fail_keeper import LABEL
 from tests.unit.hack.test_kustomize import CONFIG, DEFAULT, only, with_component
 from tests.unit.webhooks.test_webhook_setup import built
 
 OWN = "kruise-system"
 OPTIONS, _ = parse_options([], {})
-MUTATING = only("MutatingWebhookConfiguration")
+MUTATING, FAIL = (one for one in DEFAULT if one["kind"] == "MutatingWebhookConfiguration")
 VALIDATING = only("ValidatingWebhookConfiguration")
 WEBHOOKS: list[dict[str, Any]] = [*MUTATING["webhooks"], *VALIDATING["webhooks"]]
 PODS = MUTATING["webhooks"][0]
@@ -55,6 +56,7 @@ def test_crt2_exactly_what_calls_us_is_what_the_manager_writes() -> None:
     asked = {(one.kind, one.name) for one in certificates.targets(app.KINDS)}
     assert asked == {
         (TargetKind.MUTATING, MUTATING["metadata"]["name"]),
+        (TargetKind.MUTATING, FAIL["metadata"]["name"]),
         (TargetKind.VALIDATING, VALIDATING["metadata"]["name"]),
         *((TargetKind.CONVERSION, name) for name in converted),
     }
@@ -102,11 +104,16 @@ def test_c3_nobody_is_asked_about_pods_that_no_set_may_touch() -> None:
 def test_c11_a_pod_starts_while_nobody_answers_and_waits_only_where_that_is_chosen(tmp_path: Path) -> None:
     assert PODS["failurePolicy"] == "Ignore"
     strict = render(with_component(tmp_path, "webhook-fail"))
-    chosen = only("MutatingWebhookConfiguration", strict)["webhooks"]
-    assert chosen[0] == {**PODS, "failurePolicy": "Fail"}
-    assert chosen[1:] == MUTATING["webhooks"][1:]
+    general, chosen = (one for one in strict if one["kind"] == "MutatingWebhookConfiguration")
+    assert general == MUTATING
+    assert chosen["metadata"].pop("labels") == {**FAIL["metadata"]["labels"], LABEL: "Fail"}
+    assert LABEL not in FAIL["metadata"].pop("labels")
+    assert chosen == FAIL
+    # Called after the general one, and nothing is said of its webhooks: applying it again takes none away.
+    assert chosen["metadata"]["name"] > general["metadata"]["name"]
+    assert "webhooks" not in chosen
     labels = {"kubernetes.io/metadata.name": OWN}
-    assert [blocks(one, OWN, labels) for one in chosen] == [None] * 4  # WEB9: we can always start
+    assert [blocks(one, OWN, labels) for one in general["webhooks"]] == [None] * 4  # WEB9: we can always start
 
 
 def test_a_set_that_is_not_protected_can_go_while_nobody_answers() -> None:

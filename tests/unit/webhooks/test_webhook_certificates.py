@@ -27,7 +27,7 @@ from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock, run_virtual
 from kruise.runtime.webhook.keeper import CertificateKeeper
 from kruise.simulator.apiserver.server import ApiServer
-from kruise.webhooks.certificates import MUTATING, VALIDATING, hosts, reach, source, targets
+from kruise.webhooks.certificates import FAIL, MUTATING, VALIDATING, hosts, reach, source, targets
 from tests.unit.webhooks.test_webhook_setup import mesh
 from tests.unit.webhooks.webhooks_world import HEADERS, JSON, OWN, Denying, options, review
 
@@ -230,6 +230,7 @@ def test_only_definitions_of_enabled_kinds_are_written() -> None:
     assert [str(one) for one in targets(("StatefulSet",))] == [
         f"MutatingWebhookConfiguration {MUTATING}",
         f"ValidatingWebhookConfiguration {VALIDATING}",
+        f"MutatingWebhookConfiguration {FAIL}",
         "CustomResourceDefinition statefulsets.apps.kruise.io",
     ]
 

@@ -7,8 +7,11 @@ admission is decided by a replica whose certificate the calling configuration tr
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
+
+import yaml
 
 from kruise import app
 from kruise.runtime.clock import Random
@@ -22,8 +25,9 @@ from kruise.runtime.webhook.keeper import CertificateKeeper
 from kruise.simulator.apiserver.server import ApiServer
 from kruise.simulator.apiserver.webhooks import Answer, Target
 from kruise.simulator.scenario_tls import why_untrusted
-from kruise.webhooks.certificates import source
-from tests.unit.webhooks.test_webhook_certificates import MUTATINGS, cluster
+from kruise.webhooks.certificates import FAIL, source
+from kruise.webhooks.fail_keeper import LABEL
+from tests.unit.webhooks.test_webhook_certificates import CONFIG, MUTATINGS, cluster
 from tests.unit.webhooks.test_webhook_setup import mesh
 from tests.unit.webhooks.webhooks_world import HEADERS, options
 
@@ -74,6 +78,19 @@ class Service:
     leaves: set[bytes] = field(default_factory=set)
     bundles: set[bytes] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
+    entries: int = 0
+    """How often an entry of the configuration that makes pods wait was looked at."""
+
+    def look(self, server: ApiServer) -> None:
+        """See that whoever made pods wait would trust each replica: the general webhook answers before it is asked."""
+        held = server.get(MUTATINGS, FAIL)
+        for hook in (held or {}).get("webhooks") or ():
+            self.entries += 1
+            bundle = base64.b64decode(hook["clientConfig"]["caBundle"])
+            for one in self.replicas:
+                assert one.keeper.pair is not None
+                if problem := why_untrusted(one.keeper.pair.certificate, bundle, self.clock.now()):
+                    self.failures.append(f"{hook['name']}: {problem}")
 
     async def __call__(self, target: Target, body: bytes, seconds: float) -> Answer:
         self.calls += 1
@@ -114,6 +131,9 @@ def test_f11_x34_three_years_of_admissions_through_the_wired_webhooks_and_none_f
         for one in server.list(MUTATINGS):
             hooks = [{**hook, "failurePolicy": "Fail"} for hook in one["webhooks"]]
             server.patch(MUTATINGS, one["metadata"]["name"], {"webhooks": hooks}, actor="user")
+        fail = yaml.safe_load((CONFIG / "webhook" / "mutating_fail.yaml").read_text())
+        fail["metadata"]["labels"][LABEL] = "Fail"
+        server.create(MUTATINGS, fail)
         service, rng, number = Service(clock), Random(7), 0
         async with asyncio.TaskGroup() as tasks:
             for number in range(2):
@@ -135,12 +155,15 @@ def test_f11_x34_three_years_of_admissions_through_the_wired_webhooks_and_none_f
                     service.replicas.append(successor)
                     await admissions(server, number := number + 1)
                     await service.replicas.pop(0).stop()
+                service.look(server)
                 clock.jump(STEP - LIVE)
+                service.look(server)
                 await admissions(server, number := number + 1)
             for replica in service.replicas:
                 await replica.stop()
         assert not service.failures, service.failures[:5]
         assert service.calls > 1000
+        assert service.entries >= 2 * YEARS * 365 // 10 - 2
         assert len(service.leaves) >= YEARS * 5
         assert len(service.bundles) >= 5
 
