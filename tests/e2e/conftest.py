@@ -11,13 +11,14 @@ import pytest
 
 from hack.cluster import AuditLog, Cluster
 from tests.e2e.harness import checks
-from tests.e2e.harness.definitions import define, without_definitions
+from tests.e2e.harness.definitions import define, post, without_definitions
 from tests.e2e.harness.manager import ManagerProcess
 from tests.e2e.harness.observer import Observer
 from tests.e2e.harness.report import REPORT
 from tests.e2e.harness.webhooks import installed
 from tests.e2e.harness.world import World
 from tests.integration.real_cluster import need_binaries
+from tests.unit.hack.definitions import SetDefinition
 
 NODES = 50
 LAST = ("test_rbac_used",)
@@ -67,6 +68,13 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def server(bare: Cluster, request: pytest.FixtureRequest) -> Cluster:
     """The same with our definitions, all versions served. A module says by which SHORT name it asks for them."""
     return define(bare, request.module.SHORT)
+
+
+@pytest.fixture
+def kept(server: Cluster, kind: SetDefinition) -> Iterator[dict[str, Any]]:
+    """A set that is stored there. A module says of which ``kind``."""
+    yield post(server, kind, kind.started("kept"), dry=False)
+    server.api.call("DELETE", kind.path("kept"))
 
 
 @dataclass(slots=True)

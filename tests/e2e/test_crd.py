@@ -6,40 +6,24 @@ The control plane has no controller manager and no scheduler: nothing here needs
 from __future__ import annotations
 
 import copy
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hack import crds, install, kustomize, rbac
+from hack import install, kustomize, rbac
 from hack.cluster import Cluster
 from hack.install_check import breaches
-from kruise.apis.broadcastjob import BROADCASTJOBS
-from kruise.apis.broadcastjob_schema import BROADCASTJOB
+from tests.e2e.harness.definitions import definition, post
 from tests.unit.hack.changing import ABSENT, Change, changed
+from tests.unit.hack.definitions import BROADCASTJOB_KIND as KIND
 
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "broadcastjobs.apps.kruise.io"
-CRD = crds.render(BROADCASTJOBS, BROADCASTJOB)
-SCHEMA = CRD["spec"]["versions"][1]["schema"]["openAPIV3Schema"]
-DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAME}"
+DEFINITION = definition(KIND)
 SHORT = "bcj"
-
-
-def collection(version: str = "v1beta1") -> str:
-    return f"/apis/apps.kruise.io/{version}/namespaces/default/broadcastjobs"
-
-
-def post(cluster: Cluster, job: dict[str, Any], version: str = "v1beta1", *, dry: bool = True) -> dict[str, Any]:
-    body = {**job, "apiVersion": f"apps.kruise.io/{version}"}
-    code, raw = cluster.api.ask("POST", collection(version) + ("?dryRun=All" if dry else ""), body)
-    answer: dict[str, Any] = json.loads(raw)
-    answer["code"] = answer.get("code", code)
-    return answer
 
 
 BASE: dict[str, Any] = {
@@ -62,7 +46,7 @@ def test_the_definition_is_established_and_structural(server: Cluster) -> None:
     assert "NonStructuralSchema" not in conditions
     assert "KubernetesAPIApprovalPolicyConformant" not in conditions
     # What the server keeps is what we wrote: nothing was dropped, nothing is drift.
-    assert live["spec"]["versions"] == CRD["spec"]["versions"]
+    assert live["spec"]["versions"] == KIND.crd["spec"]["versions"]
 
 
 def test_every_definition_of_a_field_is_explained(server: Cluster) -> None:
@@ -105,9 +89,9 @@ GOOD: dict[str, list[Change]] = {
 @pytest.mark.parametrize("what", GOOD)
 def test_accepts(server: Cluster, what: str, version: str) -> None:
     made = job(*GOOD[what])
-    answer = post(server, made, version)
+    answer = post(server, KIND, made, version)
     assert answer["code"] == 201, answer.get("message")
-    assert breaches(NAME, SCHEMA, made) == []
+    assert breaches(KIND.name, KIND.schema, made) == []
 
 
 _NAME = "letters, digits and '-'"
@@ -192,18 +176,18 @@ BAD: dict[str, tuple[list[tuple[str, Any]], str, str]] = {
 def test_refuses_and_names_the_field(server: Cluster, what: str, version: str) -> None:
     changes, field, said = BAD[what]
     made = job(*changes)
-    answer = post(server, made, version)
+    answer = post(server, KIND, made, version)
     assert answer["code"] == 422, answer
     causes = {cause["field"]: cause["message"] for cause in answer["details"]["causes"] if cause.get("field")}
     assert field in causes, causes
     assert said in causes[field]
     # What the installer says of a stored job is what the server says of a written one.
-    assert field in {one.field for one in breaches(NAME, SCHEMA, made)} or "Required" in said
-    assert breaches(NAME, SCHEMA, made)
+    assert field in {one.field for one in breaches(KIND.name, KIND.schema, made)} or "Required" in said
+    assert breaches(KIND.name, KIND.schema, made)
 
 
 def test_defaults_are_filled_in_and_the_template_stays_as_it_is(server: Cluster) -> None:
-    made = post(server, job())
+    made = post(server, KIND, job())
     assert made["spec"] == BASE["spec"] | {
         "parallelism": 2147483647,
         "completionPolicy": {"type": "Always"},
@@ -213,15 +197,15 @@ def test_defaults_are_filled_in_and_the_template_stays_as_it_is(server: Cluster)
 
 
 def test_unknown_fields_outside_the_template_are_pruned(server: Cluster) -> None:
-    made = post(server, job(("spec.nonsense", 1), ("spec.completionPolicy.nonsense", 1), (POD + "nonsense", 1)))
+    made = post(server, KIND, job(("spec.nonsense", 1), ("spec.completionPolicy.nonsense", 1), (POD + "nonsense", 1)))
     assert "nonsense" not in made["spec"]
     assert "nonsense" not in made["spec"]["completionPolicy"]
     assert made["spec"]["template"]["spec"]["nonsense"] == 1
 
 
 def test_a_status_needs_nothing_and_has_one_condition_of_a_type(server: Cluster) -> None:
-    post(server, job(("metadata.name", "status")), dry=False)
-    path = f"{collection()}/status/status"
+    post(server, KIND, job(("metadata.name", "status")), dry=False)
+    path = KIND.path("status") + "/status"
     try:
         for status in ({}, {"active": 0}, {"observedGeneration": 1, "phase": "running", "conditions": []}):
             code, raw = server.api.ask("PATCH", path, {"status": status}, content_type="application/merge-patch+json")
@@ -239,11 +223,11 @@ def test_a_status_needs_nothing_and_has_one_condition_of_a_type(server: Cluster)
         server.api.ask("PATCH", main, {"status": {"active": 9}}, content_type="application/merge-patch+json")
         assert server.api.call("GET", main)["status"].get("active") != 9
     finally:
-        server.api.call("DELETE", f"{collection()}/status")
+        server.api.call("DELETE", KIND.path("status"))
 
 
 def test_the_old_version_warns_and_both_show_the_same(server: Cluster) -> None:
-    post(server, job(("metadata.name", "shown")), "v1alpha1", dry=False)
+    post(server, KIND, job(("metadata.name", "shown")), "v1alpha1", dry=False)
     try:
         old = server.kubectl("get", "broadcastjobs.v1alpha1.apps.kruise.io")
         new = server.kubectl("get", "bcj")
@@ -252,13 +236,13 @@ def test_the_old_version_warns_and_both_show_the_same(server: Cluster) -> None:
         for shown in (old.stdout, new.stdout):
             assert shown.splitlines()[0].split() == ["NAME", "DESIRED", "ACTIVE", "SUCCEEDED", "FAILED", "AGE"]
         assert "shown" in server.kubectl("get", "kruise").stdout
-        first = server.api.call("GET", f"{collection('v1alpha1')}/shown")
-        second = server.api.call("GET", f"{collection('v1beta1')}/shown")
+        first = server.api.call("GET", KIND.path("shown", "v1alpha1"))
+        second = server.api.call("GET", KIND.path("shown", "v1beta1"))
         assert first["spec"] == second["spec"]
-        columns = [c["name"] for c in CRD["spec"]["versions"][0]["additionalPrinterColumns"]]
+        columns = [c["name"] for c in KIND.crd["spec"]["versions"][0]["additionalPrinterColumns"]]
         assert columns == ["Desired", "Active", "Succeeded", "Failed", "AGE"]
     finally:
-        server.api.call("DELETE", f"{collection()}/shown")
+        server.api.call("DELETE", KIND.path("shown"))
 
 
 def test_the_samples_are_taken_without_a_warning(server: Cluster) -> None:
@@ -269,7 +253,7 @@ def test_the_samples_are_taken_without_a_warning(server: Cluster) -> None:
 
 def lax() -> dict[str, Any]:
     """Return a definition that bounds nothing, as OpenKruise's, with what a chart leaves in it."""
-    found = copy.deepcopy(CRD)
+    found = copy.deepcopy(KIND.crd)
     found["metadata"]["annotations"] = {"theirs": "yes"}
     for version in found["spec"]["versions"]:
         version["schema"] = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
@@ -288,28 +272,28 @@ def run(cluster: Cluster, *command: str) -> int:
 
 def test_install_over_a_lax_definition(server: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     server.api.put(DEFINITION.rpartition("/")[0], lax())
-    post(server, job(("metadata.name", "good")), dry=False)
+    post(server, KIND, job(("metadata.name", "good")), dry=False)
     _until_lax(server)
     assert run(server, "install") == 1
     said = capsys.readouterr().err
     assert re.search(r"default/bad: spec\.parallelism: breaks pattern", said), said
     assert "default/good" not in said
     assert server.api.call("GET", DEFINITION)["metadata"]["annotations"] == {"theirs": "yes"}
-    server.api.call("DELETE", f"{collection()}/bad")
+    server.api.call("DELETE", KIND.path("bad"))
     assert run(server, "install") == 0
     live = server.api.call("GET", DEFINITION)
     assert live["spec"]["conversion"] == {"strategy": "None"}
-    assert live["spec"]["versions"] == CRD["spec"]["versions"]
+    assert live["spec"]["versions"] == KIND.crd["spec"]["versions"]
     assert live["metadata"]["annotations"] == {"theirs": "yes", "helm.sh/resource-policy": "keep"}
     assert run(server, "install") == 0
-    assert f"customresourcedefinition {NAME} unchanged" in capsys.readouterr().out
-    server.api.call("DELETE", f"{collection()}/good")
+    assert f"customresourcedefinition {KIND.name} unchanged" in capsys.readouterr().out
+    server.api.call("DELETE", KIND.path("good"))
 
 
 def _until_lax(server: Cluster) -> None:
     """Store a job that only the lax definition takes; a changed definition is in force after a moment."""
     bad = job(("metadata.name", "bad"), ("spec.parallelism", "many"))
-    server._until("the lax definition", lambda: post(server, bad, dry=False)["code"] in (201, 409), 30.0)
+    server._until("the lax definition", lambda: post(server, KIND, bad, dry=False)["code"] in (201, 409), 30.0)
 
 
 def test_the_installer_is_taken_without_a_warning_and_gives_the_rights_that_it_says(server: Cluster) -> None:
@@ -384,13 +368,13 @@ def test_uninstall_refuses_while_objects_exist(server: Cluster, capsys: pytest.C
     for kind in ("mutating", "validating"):
         name = f"{kind}webhookconfigurations/kruise-{kind}-webhook-configuration"
         server.api.ask("DELETE", f"/apis/admissionregistration.k8s.io/v1/{name}")
-    assert post(server, job(("metadata.name", "kept")), dry=False)["code"] == 201
+    assert post(server, KIND, job(("metadata.name", "kept")), dry=False)["code"] == 201
     assert run(server, "uninstall") == 1
     assert "1 broadcastjobs exist (default/kept)" in capsys.readouterr().err
     assert run(server, "undeploy") == 0
-    assert f"{NAME} stays: 1 objects exist (default/kept)" in capsys.readouterr().out
-    assert server.api.ask("GET", f"{collection()}/kept")[0] == 200
+    assert f"{KIND.name} stays: 1 objects exist (default/kept)" in capsys.readouterr().out
+    assert server.api.ask("GET", KIND.path("kept"))[0] == 200
     assert run(server, "uninstall", "--force") == 0
     server._until("the end of the definition", lambda: server.api.ask("GET", DEFINITION)[0] == 404, 30.0)
     assert run(server, "uninstall") == 0
-    assert f"customresourcedefinition {NAME} not there" in capsys.readouterr().out
+    assert f"customresourcedefinition {KIND.name} not there" in capsys.readouterr().out

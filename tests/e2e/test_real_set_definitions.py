@@ -5,14 +5,13 @@ The control plane has no controller manager and no scheduler: nothing here needs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hack.cluster import Cluster
 from tests.e2e.harness.definitions import definition, post, put
-from tests.unit.hack.definitions import KINDS, Definition, each, named
+from tests.unit.hack.definitions import KINDS, SetDefinition, each, named
 
 pytestmark = pytest.mark.real
 SHORT = "scs"
@@ -20,15 +19,8 @@ SHORT = "scs"
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=named)
 
 
-@pytest.fixture
-def kept(server: Cluster, kind: Definition) -> Iterator[dict[str, Any]]:
-    """A stored set."""
-    yield post(server, kind, kind.started("kept"), dry=False)
-    server.api.call("DELETE", kind.path("kept"))
-
-
 @every_kind
-def test_the_definition_is_established_and_structural(server: Cluster, kind: Definition) -> None:
+def test_the_definition_is_established_and_structural(server: Cluster, kind: SetDefinition) -> None:
     live = server.api.call("GET", definition(kind))
     conditions = {c["type"]: c["status"] for c in live["status"]["conditions"]}
     assert conditions["Established"] == conditions["NamesAccepted"] == "True"
@@ -38,7 +30,7 @@ def test_the_definition_is_established_and_structural(server: Cluster, kind: Def
 
 
 @pytest.mark.parametrize(("kind", "what"), each("GOOD"), ids=named)
-def test_accepts(server: Cluster, kind: Definition, what: str) -> None:
+def test_accepts(server: Cluster, kind: SetDefinition, what: str) -> None:
     changes = kind.cases.GOOD[what]
     for version in kind.cases.needs(changes):
         answer = post(server, kind, kind.cases.a_set(*changes), version)
@@ -46,7 +38,7 @@ def test_accepts(server: Cluster, kind: Definition, what: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "what"), each("BAD"), ids=named)
-def test_refuses_and_names_the_field(server: Cluster, kind: Definition, what: str) -> None:
+def test_refuses_and_names_the_field(server: Cluster, kind: SetDefinition, what: str) -> None:
     changes, field, said = kind.cases.BAD[what]
     for version in kind.cases.needs(changes):
         answer = post(server, kind, kind.cases.a_set(*changes), version)
@@ -56,7 +48,7 @@ def test_refuses_and_names_the_field(server: Cluster, kind: Definition, what: st
 
 
 @every_kind
-def test_what_may_and_may_not_change(server: Cluster, kind: Definition, kept: dict[str, Any]) -> None:
+def test_what_may_and_may_not_change(server: Cluster, kind: SetDefinition, kept: dict[str, Any]) -> None:
     for what, (change, field, said) in kind.cases.FIXED.items():
         code, answer = put(server, kind, kind.after(kept, change))
         assert code == 422, what
@@ -66,7 +58,7 @@ def test_what_may_and_may_not_change(server: Cluster, kind: Definition, kept: di
 
 
 @every_kind
-def test_kruise_995_a_status_needs_nothing(server: Cluster, kind: Definition, kept: dict[str, Any]) -> None:
+def test_kruise_995_a_status_needs_nothing(server: Cluster, kind: SetDefinition, kept: dict[str, Any]) -> None:
     for status in kind.cases.STATUSES:
         path = kind.path("kept") + "/status"
         code, raw = server.api.ask("PATCH", path, {"status": status}, content_type="application/merge-patch+json")

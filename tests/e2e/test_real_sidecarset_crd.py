@@ -6,7 +6,6 @@ The control plane has no controller manager and no scheduler: nothing here needs
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from hack.cluster import Cluster
 from tests.e2e.harness.definitions import post
 from tests.unit.hack.definitions import SIDECARSET_KIND as KIND
+from tests.unit.hack.definitions import SetDefinition
 from tests.unit.hack.sidecarset_cases import a_set
 
 pytestmark = pytest.mark.real
@@ -32,10 +32,8 @@ def test_every_field_is_explained(server: Cluster) -> None:
 
 
 @pytest.fixture
-def kept(server: Cluster) -> Iterator[dict[str, Any]]:
-    """A stored set."""
-    yield post(server, KIND, KIND.started("kept"), dry=False)
-    server.api.call("DELETE", KIND.path("kept"))
+def kind() -> SetDefinition:
+    return KIND
 
 
 def test_defaults_are_filled_in_and_containers_stay_as_they_are(server: Cluster) -> None:

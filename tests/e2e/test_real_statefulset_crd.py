@@ -5,7 +5,6 @@ The control plane has no controller manager and no scheduler: nothing here needs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from hack import kustomize
 from hack.cluster import Cluster
 from tests.e2e.harness.definitions import definition, post
 from tests.unit.hack.definitions import STATEFULSET_KIND as KIND
+from tests.unit.hack.definitions import SetDefinition
 from tests.unit.hack.statefulset_cases import a_set
 
 pytestmark = pytest.mark.real
@@ -32,10 +32,8 @@ def test_every_field_is_explained(server: Cluster) -> None:
 
 
 @pytest.fixture
-def kept(server: Cluster) -> Iterator[dict[str, Any]]:
-    """A stored set."""
-    yield post(server, KIND, KIND.started("kept"), dry=False)
-    server.api.call("DELETE", KIND.path("kept"))
+def kind() -> SetDefinition:
+    return KIND
 
 
 def test_defaults_are_filled_in_and_the_template_stays_as_it_is(server: Cluster) -> None:

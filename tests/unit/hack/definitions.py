@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from hack import crds
+from kruise.apis.broadcastjob import BROADCASTJOBS
+from kruise.apis.broadcastjob_schema import BROADCASTJOB
 from kruise.apis.schema import KindDoc
 from kruise.apis.sidecarset import SIDECARSETS
 from kruise.apis.sidecarset_schema import SIDECARSET
@@ -22,6 +24,7 @@ from kruise.simulator.apiserver import ApiServer, Failure
 from kruise.simulator.apiserver.crd import DEFINITIONS
 from tests.unit.hack import sidecarset_cases, statefulset_cases
 from tests.unit.hack.changing import Change
+from tests.unit.simulator.stopped_clock import StoppedClock
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -42,10 +45,6 @@ class Definition:
     short: str
     resource: Resource[Any]
     crd: Mapping[str, Any]
-    cases: ModuleType
-    """GOOD, BAD, FIXED and FREE, ``a_set`` and ``needs``."""
-    base: tuple[Change, ...]
-    """What the set has whose changes are FIXED and FREE."""
     schemas: Mapping[str, dict[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +70,16 @@ class Definition:
         """Return *made* as an object of *version*."""
         return {**made, "apiVersion": f"{self.resource.group}/{version}"}
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SetDefinition(Definition):
+    """A kind of sets, with the cases that its tests share."""
+
+    cases: ModuleType
+    """GOOD, BAD, FIXED and FREE, ``a_set`` and ``needs``."""
+    base: tuple[Change, ...]
+    """What the set has whose changes are FIXED and FREE."""
+
     def started(self, name: str) -> dict[str, Any]:
         """Return the set whose changes are FIXED and FREE."""
         made: dict[str, Any] = self.cases.a_set(("metadata.name", name), *self.base)
@@ -81,16 +90,17 @@ class Definition:
         return self.body(self.cases.a_set(("metadata", kept["metadata"]), ("spec", kept["spec"]), change))
 
 
-def _of(short: str, resource: Resource[Any], doc: KindDoc, cases: ModuleType, *base: Change) -> Definition:
-    return Definition(short, resource, crds.render(resource, doc), cases, base)
+def _of(short: str, resource: Resource[Any], doc: KindDoc, cases: ModuleType, *base: Change) -> SetDefinition:
+    return SetDefinition(short, resource, crds.render(resource, doc), cases, base)
 
 
+BROADCASTJOB_KIND = Definition("bcj", BROADCASTJOBS, crds.render(BROADCASTJOBS, BROADCASTJOB))
 STATEFULSET_KIND = _of("asts", STATEFULSETS, STATEFULSET, statefulset_cases, ("spec.serviceName", "svc"))
 SIDECARSET_KIND = _of("scs", SIDECARSETS, SIDECARSET, sidecarset_cases, ("spec.containers", sidecarset_cases.TWO))
 KINDS = (STATEFULSET_KIND, SIDECARSET_KIND)
 
 
-def each(which: str) -> list[tuple[Definition, str]]:
+def each(which: str) -> list[tuple[SetDefinition, str]]:
     """Return every case of one list, with its kind."""
     return [(kind, what) for kind in KINDS for what in getattr(kind.cases, which)]
 
@@ -98,18 +108,6 @@ def each(which: str) -> list[tuple[Definition, str]]:
 def named(value: object) -> str:
     """Return the name of a parameter in the name of a test."""
     return value.short if isinstance(value, Definition) else str(value)
-
-
-class StoppedClock:
-    """Time that stands still."""
-
-    def now(self) -> float:
-        return 1_767_225_600.0
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    boottime = monotonic
 
 
 def serving(*kinds: Definition) -> ApiServer:

@@ -1,25 +1,12 @@
 from __future__ import annotations
 
-import asyncio
 import urllib.parse
 
 import pytest
 
 from kruise.runtime.clock import Random
 from kruise.simulator.apiserver import ApiServer, Failure
-
-
-class StoppedClock:
-    def now(self):
-        return 1_767_225_600.0
-
-    def monotonic(self):
-        return 0.0
-
-    boottime = monotonic
-
-    async def sleep(self, seconds):
-        await asyncio.sleep(seconds)
+from tests.unit.simulator.stopped_clock import StoppedClock
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 
 import pytest
@@ -16,23 +15,9 @@ from kruise.simulator.apiserver.resources import version_priority
 from kruise.simulator.apiserver.selectors import field_selector, label_selector
 from kruise.simulator.apiserver.strategic import strategic_merge
 from kruise.simulator.apiserver.table_pods import age
+from tests.unit.simulator.stopped_clock import StoppedClock
 
 STRATEGIC = "application/strategic-merge-patch+json"
-
-
-class StoppedClock:
-    seconds = 1_767_225_600.0
-
-    def now(self):
-        return self.seconds
-
-    def monotonic(self):
-        return 0.0
-
-    boottime = monotonic
-
-    async def sleep(self, seconds):
-        await asyncio.sleep(seconds)
 
 
 @pytest.fixture

@@ -14,19 +14,7 @@ from kruise.simulator.apiserver.server import MustWait
 from kruise.simulator.apiserver.webhooks_config import MUTATING
 from kruise.simulator.builtin import everything
 from tests.unit.simulator.answering_hooks import Hooks, hook, labelling, patching
-
-
-class StoppedClock:
-    def now(self):
-        return 1_767_225_600.0
-
-    def monotonic(self):
-        return 0.0
-
-    boottime = monotonic
-
-    async def sleep(self, seconds):
-        await asyncio.sleep(seconds)
+from tests.unit.simulator.stopped_clock import StoppedClock
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from kruise.runtime.manager.http import Reply
 from kruise.runtime.testing import VirtualClock, run_virtual
 from kruise.simulator.apiserver import ApiServer, Failure, Fault, LocalCaller
 from kruise.simulator.apiserver.crd import DEFINITIONS
+from tests.unit.simulator.stopped_clock import StoppedClock
 
 FIELDS = {"v1": "size", "v2": "length"}
 PATH = "/apis/test.example.com/{}/namespaces/default/gizmos"
@@ -81,19 +82,6 @@ class Gizmos:
 
     def read(self, version, name=""):
         return self.server.do("GET", PATH.format(version) + (f"/{name}" if name else ""))
-
-
-class StoppedClock:
-    def now(self):
-        return 1_767_225_600.0
-
-    def monotonic(self):
-        return 0.0
-
-    boottime = monotonic
-
-    async def sleep(self, seconds):
-        await asyncio.sleep(seconds)
 
 
 @pytest.fixture
