@@ -18,7 +18,8 @@ Guarantees:
 * Everything about a cluster is in its directory, so that any process can stop it: :meth:`Cluster.open`.
 
 What this does not do: pods have no network and no DNS. Webhooks are registered by URL
-(``https://127.0.0.1:PORT/...`` with a caBundle).
+(``https://127.0.0.1:PORT/...`` with a caBundle), or by a Service whose endpoints the API server dials itself:
+``--enable-aggregator-routing``, and an EndpointSlice with an address of this machine that is not loopback.
 """
 
 from __future__ import annotations
