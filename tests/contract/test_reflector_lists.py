@@ -340,6 +340,30 @@ def test_ref12_a_bookmark_moves_the_store_and_the_next_watch() -> None:
     play(main, prepare=pods("a"))
 
 
+def test_sto3_after_a_relist_deletions_come_first_and_others_run_between_the_chunks() -> None:
+    async def main(w: World, informer: Informer[Any]) -> None:
+        begun = asyncio.Event()
+        await informer.add_handler(lambda _: begun.set()).synced()
+        await informer.synced()
+        w.told.clear()
+        begun.clear()
+        w.server.fail("watch", status(410, "Expired"))
+        w.server.stream.end()
+        for i in range(400):
+            w.server.delete(f"old{i}")
+            w.server.put(f"new{i}")
+        await begun.wait()
+        steps = [0, len(w.told)]
+        while len(w.told) < 800:
+            await w.clock.sleep(0)
+            steps.append(len(w.told))
+        grown = [later - before for before, later in itertools.pairwise(steps)]
+        assert max(grown) <= 256 and sum(1 for n in grown if n) >= 4, "no step tells more than one chunk"
+        assert [line[0] for line in story(w.told)] == ["-"] * 400 + ["+"] * 400
+
+    play(main, prepare=pods(*(f"old{i}" for i in range(400))))
+
+
 @pytest.mark.parametrize(
     "failure", [Refused("no"), status(500), status(403, "Forbidden"), RuntimeError("odd")], ids=str
 )

@@ -149,6 +149,20 @@ def test_ref16_timeout_seconds_are_drawn_per_watch_and_a_short_range_is_warned_o
     play(main, run=False)
 
 
+def test_ref16_each_watch_asks_for_a_length_of_its_own() -> None:
+    def prepare(w: World) -> None:
+        listing(w)
+        pods("a")(w)
+
+    async def main(w: World, informer: Informer[Any]) -> None:
+        await watching(informer)
+        await until(lambda: len(w.server.verbs("watch")) >= 8, timeout=8 * 700)
+        asked = [call["timeout_seconds"] for call in w.server.verbs("watch")]
+        assert all(300 <= seconds <= 600 for seconds in asked) and len(set(asked)) >= 6
+
+    play(main, prepare=prepare)
+
+
 def test_ref20_a_forbidden_namespace_stops_no_other_and_shows_the_rule() -> None:
     async def go(clock: VirtualClock) -> None:
         w = World(clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -108,6 +109,26 @@ def test_hea2_the_checks_of_the_runtimes_own_parts_exist() -> None:
             "ping", "startup", "caches", "watches", "controller-maps", "mine",
         }  # fmt: skip
         assert not manager.health.alive.one("mine").ok
+
+    run_virtual(main)
+
+
+def test_lea9_hea2_a_held_lease_that_is_not_renewed_fails_healthz() -> None:
+    async def main(clock: VirtualClock) -> None:
+        manager = make(api(clock), clock)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(manager.run())
+            await eventually(lambda: manager.leading, clock)
+            elector = manager.elector
+            assert elector is not None and manager.health.alive.all().ok
+            state = elector._state
+            # What a blocked loop leaves behind: nothing ran that could have renewed, and nothing that could have ended.
+            elector._state = replace(state, renewed_at=state.renewed_at - 36)
+            assert not manager.health.alive.one("leader-election").ok and not manager.health.alive.all().ok
+            elector._state = replace(state, renewed_at=state.renewed_at - 34)
+            assert manager.health.alive.one("leader-election").ok
+            elector._state = state
+            await stopped(manager, task)
 
     run_virtual(main)
 
