@@ -447,7 +447,8 @@ async def test_tst1_what_a_simulated_pod_cannot_do_is_refused_politely(real_clus
         await kubectl.run("wait --for=condition=Ready pod/a --timeout=30s")
         logs = await kubectl.run("logs a")
         assert "a simulated pod runs no process" in logs
-        assert "a simulated pod runs no process" in await kubectl.run("exec a -- true")
+        for command in ("exec a -- true", "attach a", "port-forward a 8080"):
+            assert "a simulated pod runs no process" in await kubectl.run(command)
         applied = await kubectl.run("apply --server-side -f -", MAP)
         assert "server-side apply is not served here; use client-side apply" in applied
         wrong = Kubectl(kubectl.binary, tmp_path / "embedded" / "other", kubectl.namespace)

@@ -180,7 +180,19 @@ def builtin_types() -> list[ResourceType]:
         _core(
             "Pod",
             "pods",
-            subresources=frozenset({"status", "binding", "eviction", "resize", "log", "exec", "ephemeralcontainers"}),
+            subresources=frozenset(
+                {
+                    "status",
+                    "binding",
+                    "eviction",
+                    "resize",
+                    "log",
+                    "exec",
+                    "attach",
+                    "portforward",
+                    "ephemeralcontainers",
+                }
+            ),
             generation=True,
             returns_deleted=True,
             status_keeps=("ownerReferences", "deletionTimestamp", "deletionGracePeriodSeconds"),

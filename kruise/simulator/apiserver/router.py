@@ -124,7 +124,7 @@ async def _subresource(call: Call, operations: Operations) -> Answer:
         if call.method != "POST":
             raise method_not_allowed(call.method)
         return await (operations.bind(call) if sub == "binding" else operations.evict(call))
-    if sub in ("log", "exec", "ephemeralcontainers"):
+    if sub in ("log", "exec", "attach", "portforward", "ephemeralcontainers"):
         raise bad_request(f"pods/{sub}: a simulated pod runs no process")
     if sub == "scale":
         return await _scale(call, operations)

@@ -269,7 +269,9 @@ def test_tst1_wrong_paths_and_verbs(server):
     failure(405, "MethodNotAllowed", server.do, "PUT", "/api/v1/namespaces/default/pods", {})
     server.create("pods", pod("a"))
     failure(404, "NotFound", server.do, "GET", "/api/v1/namespaces/default/pods/a/scale")
-    failure(400, "BadRequest", server.do, "GET", "/api/v1/namespaces/default/pods/a/log")
+    for method, sub in (("GET", "log"), ("POST", "exec"), ("GET", "attach"), ("POST", "portforward")):
+        refused = failure(400, "BadRequest", server.do, method, f"/api/v1/namespaces/default/pods/a/{sub}")
+        assert f"pods/{sub}: a simulated pod runs no process" in str(refused)
 
 
 def test_tst1_bodies_that_are_no_objects(server):
