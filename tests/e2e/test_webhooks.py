@@ -197,7 +197,7 @@ def bundles(world: World) -> dict[str, str]:
     found = {}
     for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
         for one in world.call("GET", f"/apis/admissionregistration.k8s.io/v1/{plural}")["items"]:
-            for hook in one["webhooks"]:
+            for hook in one.get("webhooks") or ():
                 place = f"{plural}/{one['metadata']['name']}/{hook['name']}"
                 found[place] = hook["clientConfig"].get("caBundle", "")
     for one in world.call("GET", DEFINITIONS)["items"]:

@@ -79,6 +79,10 @@ def test_the_configurations_of_the_webhooks_are_part_of_the_package() -> None:
             "mutatingwebhookconfigurations.admissionregistration.k8s.io",
             "kruise-mutating-webhook-configuration",
         ),
+        (
+            "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+            "kruise-mutating-webhook-configuration-fail",
+        ),
         ("secrets", "kruise-webhook-certs"),
         (
             "validatingwebhookconfigurations.admissionregistration.k8s.io",
