@@ -132,6 +132,87 @@ def test_v1alpha1_of_the_documentation_applies_and_reads_back(
     assert stored["spec"] == made["spec"]
 
 
+def guide(**spec: Any) -> Body:
+    """Return a set of the documentation with one more of its topics."""
+    return {**SIDECARSET["spec"], **spec}  # type: ignore[dict-item]
+
+
+MESH: Body = {"name": "nginx-sidecar", "image": "nginx:1.18"}
+TOPICS: dict[str, Body] = {
+    "volumes-shared": guide(containers=[{**MESH, "shareVolumePolicy": {"type": "enabled"}}]),
+    "env-copied": guide(
+        containers=[
+            {
+                **MESH,
+                "transferEnv": [
+                    {"sourceContainerName": "main", "envName": "PROXY_IP"},
+                    {"sourceContainerNameFrom": {"fieldRef": {"fieldPath": "metadata.labels['c']"}}, "envName": "TC"},
+                ],
+            }
+        ]
+    ),
+    "pull-secrets": guide(imagePullSecrets=[{"name": "my-secret"}]),
+    "injection-paused": guide(injectionStrategy={"paused": True}),
+    "partition": guide(updateStrategy={"type": "RollingUpdate", "maxUnavailable": "20%", "partition": "10%"}),
+    "selected": guide(
+        updateStrategy={"type": "RollingUpdate", "selector": {"matchLabels": {"canary.release": "true"}}}
+    ),
+    "scattered": guide(updateStrategy={"type": "RollingUpdate", "scatterStrategy": [{"key": "foo", "value": "bar"}]}),
+    "in-order": guide(
+        updateStrategy={
+            "priorityStrategy": {"orderPriority": [{"orderedKey": "some-label-key"}]},
+        }
+    ),
+    "not-updated": guide(updateStrategy={"type": "NotUpdate"}),
+    "hot": guide(
+        containers=[
+            {
+                **MESH,
+                "lifecycle": {"postStart": {"exec": {"command": ["/bin/bash", "-c", "/usr/local/bin/migrate.sh"]}}},
+                "upgradeStrategy": {
+                    "upgradeType": "HotUpgrade",
+                    "hotUpgradeEmptyImage": "openkruise/hotupgrade-sample:empty",
+                },
+            }
+        ]
+    ),
+    "init": guide(initContainers=[{"name": "prepare", "image": "busybox:1.36", "command": ["true"]}]),
+    "expressions": guide(
+        namespace=None, namespaceSelector={"matchExpressions": [{"key": "env", "operator": "Exists"}]}
+    ),
+}
+
+
+def lost(given: Any, found: Any, path: str = "") -> list[str]:
+    """Return the paths of *given* at which *found* says something else."""
+    if isinstance(given, dict) and isinstance(found, dict):
+        return [one for key, value in given.items() for one in lost(value, found.get(key), f"{path}.{key}")]
+    if isinstance(given, list) and isinstance(found, list) and len(given) == len(found):
+        return [one for at, value in enumerate(given) for one in lost(value, found[at], f"{path}[{at}]")]
+    return [] if given == found else [path]
+
+
+@pytest.mark.timeout(300)
+def test_each_topic_of_the_guide_for_sidecarsets_is_taken_and_kept(
+    world: World, converting: None, hooked: Callable[..., ManagerProcess]
+) -> None:
+    hooked().wait_leading()
+    for name, spec in TOPICS.items():
+        spec = {key: value for key, value in spec.items() if value is not None}
+        selector = {"matchLabels": {"app": name}}
+        body = {**SIDECARSET, "metadata": {"name": name}, "spec": {**spec, "selector": selector}}
+        made = world.call("POST", f"{ALPHA}/sidecarsets", body)
+        # At creation it is converted to what is stored, so a namespace is a selector from then on (spec 13).
+        kept = {key: value for key, value in body["spec"].items() if key != "namespace"}  # type: ignore[attr-defined]
+        for where in (made, *(world.call("GET", f"{one}/sidecarsets/{name}") for one in (ALPHA, BETA))):
+            assert lost(kept, where["spec"]) == [], (name, where["apiVersion"])
+            if "namespace" in spec:
+                assert where["spec"]["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "default"}}
+        # What was read is applied again, as a repository of manifests does.
+        again = world.call("PUT", f"{ALPHA}/sidecarsets/{name}", world.call("GET", f"{ALPHA}/sidecarsets/{name}"))
+        assert again["metadata"]["generation"] == 1, name
+
+
 @pytest.mark.timeout(300)
 def test_what_breaks_a_rule_is_refused_with_its_paths(world: World, hooked: Callable[..., ManagerProcess]) -> None:
     hooked().wait_leading()
@@ -197,7 +278,7 @@ def bundles(world: World) -> dict[str, str]:
     found = {}
     for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
         for one in world.call("GET", f"/apis/admissionregistration.k8s.io/v1/{plural}")["items"]:
-            for hook in one.get("webhooks") or ():
+            for hook in one["webhooks"]:
                 place = f"{plural}/{one['metadata']['name']}/{hook['name']}"
                 found[place] = hook["clientConfig"].get("caBundle", "")
     for one in world.call("GET", DEFINITIONS)["items"]:
