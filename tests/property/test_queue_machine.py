@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ class Model:
     running: bool = False
     run_priority: int = 0
     again: bool = False
+    eager: bool = False  # again, for somebody who named no time
     counted: bool = False
     gated: bool = False
     boost: int = 0
@@ -42,10 +44,14 @@ class Model:
 
 
 class QueueMachine(RuleBasedStateMachine):
+    batch_period = 0.0
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
-        self.queue = QueueState(ItemBackoff(random.Random(0), base=1.0, cap=64.0, jitter=0.0, quiet=1e9))
+        limiter = ItemBackoff(random.Random(0), base=1.0, cap=64.0, jitter=0.0, quiet=1e9)
+        self.queue = QueueState(limiter, batch_period=self.batch_period)
+        self.ended: dict[Key, float] = {}
         self.queue.gate = lambda key: key in self.closed_gates
         self.closed_gates: set[Key] = set()
         self.failures: dict[Key, int] = {}
@@ -89,13 +95,20 @@ class QueueMachine(RuleBasedStateMachine):
         self.failures[key] = self.failures.get(key, 0) + 1
         return self.now + min(64.0, 2.0 ** (self.failures[key] - 1))
 
-    def wish(self, key: Key, priority: int, wanted: float) -> None:
-        m = self.model.get(key)
+    def batched(self, key: Key) -> float:
+        """Return from when on an event may begin a run (QUE14)."""
+        return max(self.now, self.ended.get(key, -math.inf) + self.batch_period)
+
+    def wish(self, key: Key, priority: int, after: float) -> None:
+        m, wanted = self.model.get(key), self.now + after if after > 0 else self.batched(key)
         if m is None:
             self.enqueue(key, Model(priority, wanted))
         elif m.running:
             m.priority = max(m.priority, priority) if m.again else priority
-            m.wanted = min(m.wanted, wanted) if m.again else wanted
+            if after > 0:
+                m.wanted = min(m.wanted, wanted)
+            else:
+                m.eager = True
             m.again = True
         else:
             raised = priority > m.priority
@@ -117,7 +130,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.advance(self.now)
         self.settle()
         self.queue.add(key, self.now, priority=priority, after=after)
-        self.wish(key, priority, self.now + max(0.0, after))
+        self.wish(key, priority, after)
         self.settle()
 
     @rule(key=keys, priority=st.none() | priorities)
@@ -133,7 +146,7 @@ class QueueMachine(RuleBasedStateMachine):
             m.counted = True
             m.not_before = self.back_off(key)
         own = m.run_priority if m.running else m.priority
-        self.wish(key, own if priority is None else priority, self.now)
+        self.wish(key, own if priority is None else priority, 0.0)
         self.settle()
 
     @rule()
@@ -158,6 +171,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert m.due <= self.now, "a key must never run before its back-off is over"
         m.running, m.run_priority, m.again, m.counted = True, m.priority, False, False
         m.boost, m.not_before, m.order = 0, 0.0, None
+        m.wanted, m.eager = math.inf, False
 
     @precondition(lambda self: any(m.running for m in self.model.values()))
     @rule(data=st.data())
@@ -167,7 +181,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.settle()
         assert self.queue.done(key, self.now) is not None
         m = self.model.pop(key)
+        self.ended[key] = self.now
         if m.again:
+            if m.eager:
+                m.wanted = min(m.wanted, self.batched(key))
             m.running = m.again = False
             m.wanted = max(m.wanted, self.now)
             self.enqueue(key, m)
@@ -218,7 +235,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.drop_waiting()
         self.model = {k: m for k, m in self.model.items() if m.running}
         for m in self.model.values():
-            m.again = False
+            m.again = m.eager = False
+            m.wanted = math.inf
+        self.ended.clear()
 
     # What holds always.
 
@@ -254,3 +273,14 @@ QueueMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=
 
 class TestQue1QueueAgainstModel(QueueMachine.TestCase):  # type: ignore[name-defined,misc]
     """QUE1, QUE2, QUE3, QUE4, QUE7, QUE8, QUE13 as one state machine (test_que1_contract_against_model)."""
+
+
+class BatchingMachine(QueueMachine):
+    batch_period = 2.0
+
+
+BatchingMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+class TestQue14QueueWithABatchPeriod(BatchingMachine.TestCase):  # type: ignore[name-defined,misc]
+    """QUE14: the same machine, with a batch period."""

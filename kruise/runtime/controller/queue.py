@@ -20,8 +20,12 @@ Guarantees:
 * QUE11: depth, unfinished work and the longest run are computed when they are scraped.
 * QUE12: :meth:`Queue.stats` and :meth:`Queue.dump`.
 * QUE13: a gated key counts as waiting, sits in no heap, and :meth:`Queue.ungate` wakes it without a back-off.
+* QUE14: with a batch period, a key is not handed out again for events before the period since the end of its last run
+  is over: what comes meanwhile makes one run. The first event after a pause goes at once. Whoever names a time
+  (``after``) gets it; a failed run waits for its back-off if that is longer.
 
-What this does not do: it persists nothing. What is dropped on the way down is found again by the next first list.
+What this does not do: it persists nothing. What is dropped on the way down is found again by the next first list. A
+batch period puts events off by up to itself and one slot of the timer; how many come together it does not promise.
 """
 
 from __future__ import annotations
@@ -83,13 +87,20 @@ class Queue:
         metrics: Metrics,
         limiter: RateLimiter,
         ageing: float = AGEING,
+        batch_period: float = 0.0,
     ) -> None:
-        """Make the queue of the controller *name*, which is both ``name`` and ``controller`` in its metrics."""
+        """Make the queue of the controller *name*, which is both ``name`` and ``controller`` in its metrics.
+
+        Events that come within *batch_period* seconds after a run of their key make one run together (QUE14); zero,
+        the default, hands every key out at once. Raises ValueError when it is negative.
+        """
+        if batch_period < 0:
+            raise ValueError(f"queue {name}: {batch_period=}: want 0 or more seconds")
         self.name = name
         self.on_reset: Callable[[Key], None] | None = None
         """Called when a key is reset: its object is another one than before (QUE4)."""
         self._clock = clock
-        self._state = QueueState(limiter, ageing=ageing)
+        self._state = QueueState(limiter, ageing=ageing, batch_period=batch_period)
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._wake_up: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None

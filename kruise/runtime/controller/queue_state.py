@@ -14,7 +14,8 @@ A key is in one state at a time::
          (due: READY)
 
 Guarantees: QUE1 (these sets), QUE2 (the earliest wish wins), QUE3 (one failure per run; events do not shorten a
-back-off), QUE4 (:meth:`QueueState.reset`), QUE7 (priorities), QUE8 (ageing), QUE13 (the gate).
+back-off), QUE4 (:meth:`QueueState.reset`), QUE7 (priorities), QUE8 (ageing), QUE13 (the gate), QUE14 (the batch
+period).
 
 What this does not do: it keeps no history of a key that neither waits nor runs; the limiter alone remembers failures.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,6 +76,7 @@ class _Entry:
         "again",
         "boost",
         "counted",
+        "eager",
         "key",
         "not_before",
         "priority",
@@ -89,21 +92,25 @@ class _Entry:
         self.state: KeyState | None = None
         self.priority = priority
         self.boost = 0
-        self.wanted = wanted  # the earliest time that anybody asked for
+        self.wanted = wanted  # the earliest time that anybody asked for; while it runs, of those who named one
         self.not_before = 0.0  # the end of the back-off; wishes do not go below it (QUE3)
         self.since = wanted
         self.seq = 0  # the only heap slot of this key that still counts
         self.running: int = 0  # the priority of the run under way
         self.again = False  # added while it runs
+        self.eager = False  # added while it runs, by somebody who named no time
         self.counted = False  # this run's failure is in the limiter
 
 
 class QueueState:
     """The sets of one work queue. All times are monotonic seconds, and never go backwards."""
 
-    def __init__(self, limiter: RateLimiter, *, ageing: float = AGEING) -> None:
+    def __init__(self, limiter: RateLimiter, *, ageing: float = AGEING, batch_period: float = 0.0) -> None:
         self._limiter = limiter
         self._ageing = ageing
+        self._batch_period = batch_period
+        self._ended: dict[Key, float] = {}
+        """When the last run of a key ended, the oldest first; forgotten after the batch period."""
         self._entries: dict[Key, _Entry] = {}
         self._seq = 0
         self._heap: list[tuple[int, float, int, _Entry]] = []
@@ -123,20 +130,24 @@ class QueueState:
 
     def add(self, key: Key, now: float, *, priority: int = 0, after: float = 0.0) -> bool:
         """Ask for a run of *key* in *after* seconds. Return whether this was news: no run of it was asked for yet."""
-        wanted = now + after if after > 0 else now
+        eager = after <= 0
+        wanted = now if eager else now + after
         entry = self._entries.get(key)
+        if entry is not None and entry.state is KeyState.RUNNING:
+            news = not entry.again
+            entry.again = True
+            entry.priority = priority if news else max(entry.priority, priority)
+            entry.eager = entry.eager or eager
+            if not eager:
+                entry.wanted = min(entry.wanted, wanted)
+            return news
+        if eager:
+            wanted = self._batched(key, now)
         if entry is None:
             entry = _Entry(key, priority, wanted)
             self._entries[key] = entry
             self._place(entry, now)
             return True
-        if entry.state is KeyState.RUNNING:
-            if not entry.again:
-                entry.again, entry.priority, entry.wanted = True, priority, wanted
-                return True
-            entry.priority = max(entry.priority, priority)
-            entry.wanted = min(entry.wanted, wanted)
-            return False
         raised = priority > entry.priority
         if raised:
             entry.priority = priority
@@ -190,8 +201,8 @@ class QueueState:
             waited = max(0.0, now - entry.since)
             entry.state = KeyState.RUNNING
             entry.running, entry.since = entry.priority, now
-            entry.again = entry.counted = False
-            entry.boost, entry.not_before = 0, 0.0
+            entry.again = entry.counted = entry.eager = False
+            entry.boost, entry.not_before, entry.wanted = 0, 0.0, math.inf
             self.running += 1
             return Item(entry.key, entry.running), waited
         return None
@@ -203,8 +214,12 @@ class QueueState:
             return None
         self.running -= 1
         length = max(0.0, now - entry.since)
+        if self._batch_period > 0:
+            self._note_end(key, now)
         if entry.again:
-            entry.again = False
+            if entry.eager:
+                entry.wanted = min(entry.wanted, self._batched(key, now))
+            entry.again = entry.eager = False
             entry.state = None
             # Ready from now on: a wish from the middle of a long run does not overtake those who waited meanwhile.
             entry.wanted = max(entry.wanted, now)
@@ -250,7 +265,9 @@ class QueueState:
         before = len(self._entries)
         self._entries = {k: e for k, e in self._entries.items() if e.state is KeyState.RUNNING}
         for entry in self._entries.values():
-            entry.again = False
+            entry.again = entry.eager = False
+            entry.wanted = math.inf
+        self._ended.clear()
         self._heap.clear()
         self._delays.clear()
         self._aging.clear()
@@ -294,12 +311,27 @@ class QueueState:
     def _info(self, e: _Entry, now: float) -> KeyInfo:
         assert e.state is not None, "a key is placed in the same step in which it is made"
         running = e.state is KeyState.RUNNING
-        due = max(e.wanted, e.not_before)
+        due = max(now if e.eager else e.wanted, e.not_before)
         until: float | None = None
         if e.state is KeyState.DELAYED or (running and e.again):
             until = max(0.0, due - now)
         priority = e.running if running else e.priority
         return KeyInfo(e.key, e.state, priority, max(0.0, now - e.since), self._limiter.failures(e.key), until)
+
+    def _note_end(self, key: Key, now: float) -> None:
+        ended = self._ended
+        ended.pop(key, None)
+        ended[key] = now
+        while True:
+            first = next(iter(ended))
+            if ended[first] + self._batch_period > now:
+                return
+            del ended[first]
+
+    def _batched(self, key: Key, now: float) -> float:
+        """Return from when on an event may begin a run of *key*: the first one after a pause at once (QUE14)."""
+        ended = self._ended.get(key)
+        return now if ended is None else max(now, ended + self._batch_period)
 
     def _is_delay(self, seq: int, entry: _Entry) -> bool:
         return seq == entry.seq and entry.state is KeyState.DELAYED

@@ -181,6 +181,24 @@ def test_bld1_mistakes_are_refused_when_they_are_made() -> None:
     run_virtual(main)
 
 
+def test_que14_a_controller_has_the_batch_period_that_it_was_built_with() -> None:
+    async def main(clock: VirtualClock) -> None:
+        manager = FakeManager(clock)
+        for name, period in (("at-once", 0.0), ("batched", 2.0)):
+            queue = Builder(manager, name).for_(JOBS).build(done, batch_period=period).queue
+            queue.add(Key("n", "a"))
+            queue.done((await queue.get()).key)
+            began = clock.monotonic()
+            queue.add(Key("n", "a"))
+            await queue.get()
+            assert clock.monotonic() - began == pytest.approx(period)
+            queue.close()
+        with pytest.raises(ValueError, match="batch_period"):
+            Builder(manager, "wrong").for_(JOBS).build(done, batch_period=-1.0)
+
+    run_virtual(main)
+
+
 def test_ctl6_the_builder_refuses_a_name_that_is_taken() -> None:
     async def main(clock: VirtualClock) -> None:
         manager = FakeManager(clock)

@@ -692,3 +692,78 @@ def test_que13_a_gated_key_can_be_gated_again_and_raised() -> None:
         assert await queue.get() == Item(A, 10)
 
     virtual(body)
+
+
+def test_que14_events_just_after_a_run_make_one_run_and_the_first_after_a_pause_goes_at_once() -> None:
+    async def body(queue: Queue, clock: VirtualClock) -> None:
+        runs: list[float] = []
+
+        async def run(seconds: float = 0.0) -> None:
+            assert (await queue.get()).key == A
+            runs.append(clock.monotonic())
+            await clock.sleep(seconds)
+            queue.done(A)
+
+        queue.add(A)
+        await run()
+        for _ in range(5):
+            await clock.sleep(0.01)
+            queue.add(A)
+        queue.add(B)
+        assert queue.get_nowait() == Item(B, 0), "another key waits for nothing"
+        await run()
+        await clock.sleep(0.2)
+        queue.add(A)
+        await run()
+        assert runs == pytest.approx([0.0, 0.1, 0.3])
+
+    virtual(body, batch_period=0.1)
+
+
+def test_que14_events_during_a_run_wait_from_its_end_and_who_names_a_time_gets_it() -> None:
+    async def body(queue: Queue, clock: VirtualClock) -> None:
+        queue.add(A)
+        await queue.get()
+        queue.add(A)
+        await clock.sleep(3)
+        queue.done(A)
+        assert queue.get_nowait() is None
+        assert (await queue.get()).key == A and clock.monotonic() == pytest.approx(4.0)
+        queue.add(A)
+        queue.add(A, after=0.25)
+        queue.done(A)
+        assert (await queue.get()).key == A and clock.monotonic() == pytest.approx(4.25)
+        queue.done(A)
+        queue.add(A)
+        queue.add(A, after=0.5)
+        assert (await queue.get()).key == A and clock.monotonic() == pytest.approx(4.75)
+        queue.done(A)
+
+    virtual(body, batch_period=1.0)
+
+
+def test_que14_a_failed_run_waits_for_the_longer_of_back_off_and_period_and_nothing_is_kept_of_old_runs() -> None:
+    async def body(queue: Queue, clock: VirtualClock) -> None:
+        queue.add(A)
+        await queue.get()
+        queue.add_rate_limited(A)
+        queue.done(A)
+        assert (await queue.get()).key == A and clock.monotonic() == pytest.approx(2.0)
+        queue.done(A)
+        state = queue._state
+        for number in range(1000):
+            await clock.sleep(0.1)
+            queue.add(Key("n", str(number)))
+            queue.done((await queue.get()).key)
+        assert len(state._ended) <= 11, "only the runs of the last period are remembered"
+        assert len(queue) == 0
+
+    virtual(body, batch_period=1.0, limiter=backoff(2.0))
+
+
+def test_que14_a_negative_period_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_period"):
+        virtual(_nothing, batch_period=-1.0)
+
+
+async def _nothing(_queue: Queue, _clock: VirtualClock) -> None: ...
