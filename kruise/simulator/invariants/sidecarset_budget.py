@@ -46,7 +46,7 @@ class Budget:
         self._troubled: dict[Key, float] = {}
         """Pod -> when a write of ours to it did not succeed last."""
         self._passed: dict[tuple[str, Key, float], float] = {}
-        """(set, pod, when that went down) -> since when pods that work are upgraded while it waits."""
+        """(set, pod, since when that is down and waits) -> since when pods that work are upgraded instead."""
 
     def on_request(self, request: Written) -> None:
         """Remember which pods we could not write: they wait alone, and others take their turn."""
@@ -128,7 +128,7 @@ class Budget:
         if not reading.up(found.owner, commit.old):
             return
         down = {
-            (found.name, key, flags.turned)
+            (found.name, key, max(flags.since, flags.turned))
             for key, flags in found.flags.items()
             if flags.waiting and not flags.up and key not in self._troubled
         }
