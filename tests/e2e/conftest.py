@@ -87,6 +87,8 @@ class Watched:
     slack: float = checks.SLACK
     quiescent: bool = True
     """Whether the end of the test is a state of rest, so that counts must be right."""
+    start_ordinal: bool = False
+    """Whether the manager has the feature gate StatefulSetStartOrdinal."""
 
 
 @pytest.fixture
@@ -98,7 +100,8 @@ def watched(world: World) -> Iterator[Watched]:
     try:
         yield seen
         observer.stop()
-        checks.finish(observer, seen.audit, mark, slack=seen.slack, quiescent=seen.quiescent)
+        more = {"quiescent": seen.quiescent, "start_ordinal": seen.start_ordinal}
+        checks.finish(observer, seen.audit, mark, slack=seen.slack, **more)
     finally:
         observer.stop()
         world.clean()

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from hack.cluster import ROOT
 from tests.e2e.conftest import Watched
 from tests.e2e.harness.manager import ManagerProcess
 from tests.e2e.harness.observer import SETS
 from tests.e2e.harness.report import REPORT
 from tests.e2e.harness.sets import condition, image_patch, rolled_out, statefulset, status
 from tests.e2e.harness.times import written_at
+from tests.e2e.harness.words import kruise_status, reasons, stuck, told
 from tests.e2e.harness.world import World
 
 pytestmark = pytest.mark.real
@@ -26,20 +23,6 @@ pytestmark = pytest.mark.real
 def kubectl(world: World, *args: str) -> str:
     """Run kubectl as the administrator; return what it prints."""
     return world.cluster.kubectl(*args).stdout
-
-
-def kruise_status(world: World, *args: str) -> tuple[int, str]:
-    """Run ``kruise status``; return the exit code and what it prints."""
-    argv = [sys.executable, "-m", "kruise.cli.main", "status", f"--kubeconfig={world.cluster.admin}", *args]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, done.stdout + done.stderr
-
-
-def explained(world: World, name: str) -> list[dict[str, Any]]:
-    """Return the decisions of ``kruise status -o json``."""
-    _, text = kruise_status(world, f"asts/{name}", "-o", "json")
-    found: list[dict[str, Any]] = json.loads(text)["decisions"]
-    return found
 
 
 @pytest.mark.timeout(240)
@@ -63,6 +46,11 @@ def test_scale_wait_explain_and_columns(world: World, watched: Watched, manager:
     for field in ("partition", "maxUnavailable", "podUpdatePolicy", "paused", "minReadySeconds"):
         assert field in text
     assert "<no description>" not in text
+    code, text = kruise_status(world, "asts/web", "-w", "--timeout", "20")
+    assert code == 0, text
+    code, text = kruise_status(world, "asts/nobody")
+    assert code == 1, text
+    assert "nobody" in text
     described = kubectl(world, "describe", "asts", "web")
     assert "SuccessfulCreate" in described
 
@@ -111,29 +99,6 @@ def test_an_autoscaler_reads_the_scale_subresource(world: World, watched: Watche
         world.call("DELETE", f"{path}/web")
 
 
-def stuck(world: World, watched: Watched, name: str, reason: str, *, within: float = 30.0) -> dict[str, Any]:
-    """Wait until the condition and the command line say *reason*; return the decision."""
-    observer = watched.observer
-    observer.until(
-        lambda: reason in (condition(observer.set(name), "Progressing").get("reason"), *_reasons(world, name)),
-        within,
-        f"the reason {reason}; there are {_reasons(world, name)}",
-    )
-    observer.until(
-        lambda: condition(observer.set(name), "Progressing").get("reason") == reason,
-        10.0,
-        f"the condition says {reason}; it is {condition(observer.set(name), 'Progressing')}",
-    )
-    found = [d for d in explained(world, name) if d["reason"] == reason]
-    assert found, f"kruise status does not say {reason}"
-    assert found[0]["evidence"] and found[0]["subject"]
-    return found[0]
-
-
-def _reasons(world: World, name: str) -> set[str]:
-    return {d["reason"] for d in explained(world, name)}
-
-
 def _pulling(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return those of *pods* whose kubelets say that an image cannot be pulled."""
     return [
@@ -142,18 +107,6 @@ def _pulling(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for container in pod["status"].get("containerStatuses") or ()
         if "ImagePull" in ((container["state"].get("waiting") or {}).get("reason") or "")
     ]
-
-
-def told(world: World, name: str, reason: str) -> dict[str, Any]:
-    """Return the first Event on the set of this name that gives *reason*."""
-    uid = world.set(name)["metadata"]["uid"]
-    found = [
-        one
-        for one in world.call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")["items"]
-        if one["reason"] == reason and (one.get("regarding") or {}).get("uid") == uid
-    ]
-    assert found, f"no event says {reason}"
-    return min(found, key=lambda one: str(one["eventTime"]))
 
 
 def _answered(world: World, watched: Watched, mark: int) -> tuple[float, float]:
@@ -197,9 +150,9 @@ def test_a_bad_image_stops_at_the_budget_says_why_and_the_next_template_repairs_
     assert to_condition <= 1.0, f"the reason came {to_condition:.2f} s after the first kubelet's report"
     assert to_event <= 1.0, f"the event came {to_event:.2f} s after the first kubelet's report"
     assert told(world, "web", "ImagePullFailed")["type"] == "Warning"
-    decision = stuck(world, watched, "web", "ImagePullFailed")
+    decision = stuck(world, observer, "web", "ImagePullFailed")
     assert "pull-fail" in decision["evidence"] or "ImagePull" in decision["evidence"]
-    assert "MaxUnavailableReached" in _reasons(world, "web")
+    assert "MaxUnavailableReached" in reasons(world, "web")
     code, text = kruise_status(world, "asts/web")
     assert code == 2, text
     assert "ImagePullFailed" in text
@@ -223,17 +176,19 @@ def test_partition_pause_and_a_probe_that_never_passes_say_why(
     observer.until(lambda: rolled_out(observer.set("web")), 60.0, "all pods run")
     world.patch_set("web", image_patch("registry.example.com/app:v2"))
     observer.until(lambda: status(observer.set("web")).get("updatedReadyReplicas") == 2, 60.0, "two are updated")
-    assert stuck(world, watched, "web", "PartitionHeld")["subject"].startswith("pod web-")
+    assert stuck(world, observer, "web", "PartitionHeld")["subject"].startswith("pod web-")
     assert told(world, "web", "PartitionHeld")["type"] == "Normal"
     rolling = {"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0, "paused": True}}}}
     world.patch_set("web", rolling)
-    stuck(world, watched, "web", "Paused")
+    stuck(world, observer, "web", "Paused")
     assert told(world, "web", "Paused")["type"] == "Normal"
     observer.until(lambda: condition(observer.set("web"), "Paused").get("status") == "True", 10.0, "the condition")
     rolling["spec"]["updateStrategy"]["rollingUpdate"] = {"paused": False}
     world.patch_set("web", [*image_patch("sim.kruise.io/never-ready:v1")])
     world.patch_set("web", rolling)
-    stuck(world, watched, "web", "ReadinessFailing")
+    stuck(world, observer, "web", "ReadinessFailing")
+    code, text = kruise_status(world, "asts/web", "-w", "--timeout", "2")
+    assert code == 3, text
     asked = world.patch_set("web", image_patch("registry.example.com/app:v4"))
     observer.until(lambda: rolled_out(observer.set("web"), asked), 90.0, "the next template repairs it")
 
@@ -247,7 +202,7 @@ def test_a_terminating_pod_and_a_claim_that_cannot_bind_say_why(
     world.create_set(statefulset("web", 3, budget=1, annotations={"stuck-terminating": "true"}))
     observer.until(lambda: rolled_out(observer.set("web")), 60.0, "all pods run")
     world.call("DELETE", "/api/v1/namespaces/default/pods/web-1")
-    assert stuck(world, watched, "web", "PodTerminating")["subject"] == "pod web-1"
+    assert stuck(world, observer, "web", "PodTerminating")["subject"] == "pod web-1"
     body = statefulset("db", 2, budget=1)
     claim = {
         "accessModes": ["ReadWriteOnce"],
@@ -256,5 +211,5 @@ def test_a_terminating_pod_and_a_claim_that_cannot_bind_say_why(
     }
     body["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
     world.create_set(body)
-    assert "data-db-" in stuck(world, watched, "db", "VolumeClaimPending")["evidence"]
+    assert "data-db-" in stuck(world, observer, "db", "VolumeClaimPending")["evidence"]
     watched.quiescent = False  # one pod ends when the test's cleaning ends it

@@ -11,10 +11,11 @@ import msgspec
 from kruise.apis import statefulset_rules as sts_rules
 from kruise.apis.intorstring import Scaled
 from kruise.apis.ordinals import ordinal_range
-from kruise.apis.statefulset import RollingUpdate, StatefulSet
+from kruise.apis.statefulset import RollingUpdate, StatefulSet, StatefulSetStatus
 from kruise.controllers.common import revisions
 from kruise.controllers.common.inplace import flow
 from kruise.controllers.statefulset import frame as framing
+from kruise.controllers.statefulset import plan as planning
 from kruise.controllers.statefulset import scale
 from kruise.controllers.statefulset import slots as m
 from kruise.controllers.statefulset import view as viewing
@@ -120,6 +121,38 @@ def _nothing_lacks() -> list[Patch]:
     return [(sts_rules, "ONLY_IN_V1BETA1", dict.fromkeys(sts_rules.ONLY_IN_V1BETA1, frozenset()))]
 
 
+def _updates_what_is_updated() -> list[Patch]:
+    """Whoever serves is due, whatever its revision is: the update begins again with those that it has had."""
+    sound = m.judge
+
+    def judge(frame: Any, slot: Any) -> int:
+        marks = sound(frame, slot)
+        due = marks & m.UPDATED_AVAILABLE and not marks & (m.DOWN | m.CONDEMNED) and frame.current_name != update(frame)
+        return marks | m.OUTDATED | m.OUTDATED_SERVING if due else marks
+
+    def update(frame: Any) -> str:
+        return str(frame.update_name)
+
+    return [(m, "judge", judge)]
+
+
+def _a_later_count_is_no_change() -> list[Patch]:
+    """What is available is told only together with what is ready (spec 12, its defect)."""
+    sound = planning.counted
+
+    def counted(view: View) -> StatefulSetStatus:
+        found, stored = sound(view), view.sts.status
+        if (found.ready_replicas, found.observed_generation) != (stored.ready_replicas, stored.observed_generation):
+            return found
+        return msgspec.structs.replace(
+            found,
+            available_replicas=stored.available_replicas,
+            updated_available_replicas=stored.updated_available_replicas,
+        )
+
+    return [(planning, "counted", counted)]
+
+
 SET_MUTANTS: tuple[Mutant, ...] = (
     Mutant("deletes pods of sets by name alone", "set-recreate", _delete_by_name, Plan(), rule="G2, X16"),
     Mutant("deletes pods of sets without the version", "set-recreate", _delete_without_version, Plan(), rule="G2, X3"),
@@ -163,6 +196,20 @@ SET_MUTANTS: tuple[Mutant, ...] = (
         lambda: _frame_of(lambda found: replace(found, ordered=False)),
         Plan(pods=(PodFault(OnPod.SLOW_START, "*"),)),
         rule="S3",
+    ),
+    Mutant(
+        "begins the update again with pods that have had it",
+        "set-recreate",
+        _updates_what_is_updated,
+        Plan(),
+        rule="S7",
+    ),
+    Mutant(
+        "a count that changes later is not told",
+        "set-min-ready",
+        _a_later_count_is_no_change,
+        Plan(),
+        rule="S8, L1",
     ),
     Mutant(
         "one pod more than the budget",

@@ -54,13 +54,14 @@ def check(
     *,
     slack: float = SLACK,
     quiescent: bool = True,
+    start_ordinal: bool = False,
     extra: Iterable[Checker] = (),
 ) -> Suite:
     """Run every checker; raise AssertionError with all violations."""
     raw = list(log)
     # What was refused before it was read has no body in the log, either.
     requests = [r for r in audited(raw) if r.resource not in WITHOUT_BODIES and not (r.body is None and r.code >= 400)]
-    suite = Suite([*standard_checkers(is_manager, fits=fits, slack=slack), *extra])
+    suite = Suite([*standard_checkers(is_manager, fits=fits, slack=slack, start_ordinal=start_ordinal), *extra])
     pairs = [(e.resource, {"type": e.type, "object": e.obj}) for e in events if e.resource != LEASES]
     for commit in _with_deletions(observed(pairs, raw), requests):
         suite.on_commit(commit)
@@ -171,6 +172,15 @@ def by_kind(log: AuditLog, since: int, *, agent: str = USER_AGENT) -> Counter[st
     return found
 
 
-def finish(observer: Observer, log: AuditLog, since: int, *, slack: float = SLACK, quiescent: bool = True) -> Suite:
+def finish(
+    observer: Observer,
+    log: AuditLog,
+    since: int,
+    *,
+    slack: float = SLACK,
+    quiescent: bool = True,
+    start_ordinal: bool = False,
+) -> Suite:
     """Check everything that *observer* saw, with the requests after the mark."""
-    return check(observer.events, log.raw(since=since), slack=slack, quiescent=quiescent)
+    requests = log.raw(since=since)
+    return check(observer.events, requests, slack=slack, quiescent=quiescent, start_ordinal=start_ordinal)
