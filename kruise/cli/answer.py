@@ -43,12 +43,16 @@ Look = Callable[[Cluster, Key], Awaitable[Answer]]
 """Look at one object. Raises NotFound and other errors that say what to do."""
 
 
+_NOT_SERVED: Final = ("could not find the requested resource", "404 page not found")
+"""How an API server says that it knows no such kind: of a group that it serves, and of a definition that is gone."""
+
+
 async def read(cluster: Cluster, resource: Resource[T], key: Key) -> T:
     """Read one object of ours live. Raises NotFound; RuntimeFault when the cluster does not serve its kind."""
     try:
         return await cluster.client.live.get(resource, key)
     except NotFound as error:
-        if "could not find the requested resource" in error.status.message:
+        if any(text in error.status.message for text in _NOT_SERVED):
             raise RuntimeFault(f"the cluster does not serve {resource}; install its CRD (make install)") from error
         raise
 

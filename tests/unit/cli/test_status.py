@@ -214,8 +214,15 @@ async def test_watch_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
 # Errors.
 
 
-async def test_a_missing_crd_says_what_to_do() -> None:
-    missing = NotFound(Status(404, "NotFound", "the server could not find the requested resource"))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the server could not find the requested resource",
+        "the answer is no API object (text/plain): 404 page not found",  # as a real one does, in plain text
+    ],
+)
+async def test_a_missing_crd_says_what_to_do(text: str) -> None:
+    missing = NotFound(Status(404, "NotFound", text))
     with pytest.raises(RuntimeFault, match="install its CRD"):
         await status_broadcastjob.observe(cluster(Live(missing)), KEY)
 
