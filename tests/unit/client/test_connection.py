@@ -46,6 +46,8 @@ async def test_tra2_places_are_given_in_their_order_and_none_is_lost() -> None:
     async with Server(ok) as server:
         pool = pool_of(server, limit=2)
         held = [await pool.take("a", None), await pool.take("b", None)]
+        for one in held:  # kept from now on: who gets a place need not dial, and has its connection at once
+            await one.send("GET /", GET, b"", whole=True)
         order: list[int] = []
 
         async def wait(number: int) -> None:
