@@ -9,12 +9,15 @@ What this does not do: no template changes but where a claim is about it; see ``
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from kruise.simulator.invariants import statefulset_reading as reading
 from kruise.simulator.invariants.statefulset_reading import CLAIMS, PODS, REVISIONS, SETS
 from kruise.simulator.scenario_sets import LONG, UserSet, claim_template, container
 from kruise.simulator.scenario_world import NAMESPACE, Body, Cluster
+
+SNAPSHOT: Final = "snapshot.storage.kubernetes.io/pvc-as-source-protection"
+"""The finalizer that the snapshot controller of CSI keeps on a claim while it is copied."""
 
 
 def gone(c: Cluster) -> bool:
@@ -136,13 +139,17 @@ async def policy_changes(c: Cluster) -> None:
 
 
 async def claim_deleted(c: Cluster) -> None:
-    """The user deletes a claim and its pod: the pod waits until the old claim is gone (X41)."""
+    """The user deletes a claim and its pod: the pod waits until the old claim is gone (X41), which a snapshot holds."""
     web = UserSet(c)
     web.create(replicas=2, image="app-stop-2s:v1", claims={"data": "1Gi"})
     await c.patient(web.arrived, LONG)
+    web.hold_claim("data-web-1", SNAPSHOT)
     web.delete_claim("data-web-1")
+    await c.clock.sleep(7)  # long enough for nobody to say that he could not know it
     web.delete_pod(1)
-    await c.clock.sleep(8)
+    await c.clock.sleep(5)
+    web.hold_claim("data-web-1", SNAPSHOT, False)
+    await c.clock.sleep(3)
 
 
 async def claim_resize(c: Cluster) -> None:

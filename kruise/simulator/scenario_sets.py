@@ -124,6 +124,16 @@ class UserSet:
         self.cluster.history.note(f"the user deletes the claim {name}")
         self._try(lambda: self.cluster.server.delete(CLAIMS, name, NAMESPACE, actor="user"))
 
+    def hold_claim(self, name: str, finalizer: str, on: bool = True) -> None:
+        """Put a finalizer of somebody else on a claim, or take it off."""
+        self.cluster.history.note(f"{finalizer} {'holds' if on else 'lets go'} the claim {name}")
+        claim = self.cluster.server.get(CLAIMS, name, NAMESPACE)
+        if claim is None:
+            return
+        others = [one for one in claim["metadata"].get("finalizers", ()) if one != finalizer]
+        patch = {"metadata": {"finalizers": [*others, finalizer] if on else others or None}}
+        self._try(lambda: self.cluster.server.patch(CLAIMS, name, patch, NAMESPACE, actor="user"))
+
     @staticmethod
     def _try(write: Callable[[], object]) -> None:
         try:
