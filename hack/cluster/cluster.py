@@ -283,10 +283,6 @@ class Cluster:
     def _minor(self) -> int:
         return int(binaries.version_of(self.binaries).split(".")[1])
 
-    def stop_component(self, name: str) -> None:
-        """Ask one component to end, and wait."""
-        self.process(name).stop()
-
     def kill_component(self, name: str) -> None:
         """End one component with SIGKILL."""
         self.process(name).kill()

@@ -19,8 +19,6 @@ kind adds just the fields that somebody reads.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
@@ -287,8 +285,3 @@ def thaw(obj: msgspec.Struct) -> dict[str, Any]:
     """Return an editable copy of a frozen object, in wire names (OBJ2)."""
     built: dict[str, Any] = msgspec.to_builtins(obj)
     return built
-
-
-def intern_map(values: Mapping[str, str]) -> dict[str, str]:
-    """Return *values* with shared keys: label and annotation names repeat in every object of a kind."""
-    return {sys.intern(k): v for k, v in values.items()}

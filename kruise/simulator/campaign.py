@@ -1,24 +1,21 @@
-"""Many scenarios, and what came of them.
+"""What came of many scenarios.
 
-Purpose: run a list of seeds one after the other, some of them twice, and add up what a report says.
+Purpose: add up the results of a list of seeds, for a report.
 
 Guarantees:
 
-* CLK4: each seed in ``twice`` is run again and must have the same digest; a difference is a failure of its own.
-* A failed scenario becomes an artefact that replays it; the others go on.
+* CLK4: a scenario that ran twice is counted, and so is whether both digests are the same.
 
-What this does not do: it measures no real time and starts no process; whoever runs it does.
+What this does not do: it runs nothing and measures no real time; whoever runs the seeds does.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from kruise.simulator.faults import CLASS_OF
-from kruise.simulator.scenario import Result, run_seed
-from kruise.simulator.scenario_world import Product
+from kruise.simulator.scenario import Result
 
 
 @dataclass(slots=True)
@@ -69,23 +66,3 @@ class Tally:
             f"{self.identical}/{self.doubled} double runs byte-identical",
         ]
         return "\n".join(lines)
-
-
-def run_campaign(
-    product: Product,
-    seeds: Iterable[int],
-    *,
-    twice: Collection[int] = (),
-    workload: str = "",
-    done: Callable[[Result], None] | None = None,
-) -> Tally:
-    """Run *seeds*, and tell *done* of each."""
-    tally = Tally()
-    for seed in seeds:
-        result = run_seed(product, seed, workload=workload)
-        tally.add(result)
-        if seed in twice:
-            tally.compare(result, run_seed(product, seed, workload=workload).digest)
-        if done is not None:
-            done(result)
-    return tally

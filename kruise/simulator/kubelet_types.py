@@ -9,7 +9,6 @@ What this does not do: no transitions; those are in ``kubelet_containers`` and `
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -191,8 +190,3 @@ class Step:
     """When to ask again; it may lie in the past: then publish *status* first and ask again at once."""
     delete: bool = False
     """Everything is over: publish the status, then delete the object with grace period 0 and its uid."""
-
-
-def fingerprint(value: Any) -> str:
-    """Return a text that is equal for equal JSON values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from kruise.runtime.objects import Key
 from kruise.simulator.invariants import sidecarset_reading as reading
-from kruise.simulator.invariants.sidecarset_reading import PODS, SIDECARSETS
+from kruise.simulator.invariants.sidecarset_reading import PODS
 from kruise.simulator.scenario_sidecars import (
     LONG,
     PATH,
@@ -466,8 +466,3 @@ def all_or_marked(c: Cluster) -> bool:
         if c.injector.healed and reading.condition(pod, reading.UPGRADABLE).get("status") == "False":
             make_anew(c, pod)
     return mesh.runs("side:v2") == 4 and mesh.said(4, 4)
-
-
-def sets_gone(c: Cluster) -> bool:
-    """Tell whether no set is left."""
-    return not c.server.list(SIDECARSETS)

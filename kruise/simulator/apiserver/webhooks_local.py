@@ -72,10 +72,6 @@ class LocalCaller:
         """Let *replica* answer for *where*: ``namespace/name`` of a Service, or ``https://host:port``."""
         self._replicas.setdefault(where, []).append(replica)
 
-    def withdraw(self, where: str, replica: Replica) -> None:
-        """Let *replica* answer no more."""
-        self._replicas.get(where, []).remove(replica)
-
     async def __call__(self, target: Target, body: bytes, seconds: float) -> Answer:
         self.calls.append(target)
         fault = self.faults(target, body)
