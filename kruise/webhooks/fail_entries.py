@@ -31,7 +31,18 @@ from kruise.apis.sidecarset import INJECTED_LIST_ANNOTATION, NAMESPACE_NAME_LABE
 from kruise.controllers.sidecarset.match import EXEMPT_NAMESPACES, INJECTION_DISABLED, INJECTION_LABEL, Matcher
 from kruise.webhooks.inject_snapshot import Snapshot
 
-__all__ = ["GENERAL", "MAX_BYTES", "MAX_ENTRIES", "Entries", "Waiting", "entries", "entry", "entry_name", "merged"]
+__all__ = [
+    "GENERAL",
+    "MAX_BYTES",
+    "MAX_ENTRIES",
+    "Entries",
+    "Waiting",
+    "entries",
+    "entry",
+    "entry_name",
+    "merged",
+    "waiting",
+]
 
 GENERAL: Final = "mpod.kb.io"
 """The webhook that asks about all pods; the name of an entry ends with it."""
