@@ -7,7 +7,8 @@ Guarantees:
 * By default a keyring of our own lives in the Secret ``SECRET_NAME`` of our own namespace, and with
   ``WEBHOOK_CERT_WRITER=fs`` in the directory ``WEBHOOK_CERT_DIR`` (CRT2). Exactly :func:`targets` are written, by name.
 * With the gate EnableExternalCerts the files of ``--webhook-cert-path`` are read and nothing is written (CRT5): this is
-  how cert-manager is used, whose injector writes the configurations.
+  how cert-manager is used, whose injector writes the configurations. What it wrote there is read, to know whether the
+  API server can trust us (WEB7).
 * With ``WEBHOOK_HOST`` the configurations and the conversion of the definitions point to
   ``https://WEBHOOK_HOST:WEBHOOK_PORT``: how a manager outside the cluster is called.
 
@@ -17,7 +18,7 @@ What this does not do: it makes no configuration and no definition; the manifest
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,12 +26,14 @@ from typing import Final
 from kruise.options import Options
 from kruise.runtime.clock import Clock, Random
 from kruise.runtime.controller import Access
+from kruise.runtime.errors import ConfigError
 from kruise.runtime.manager.certs import ServingCertificate
 from kruise.runtime.manager.manager import Manager
 from kruise.runtime.webhook.certs import DAY, CertificateRules
 from kruise.runtime.webhook.keeper import CertificateKeeper, from_outside
 from kruise.runtime.webhook.stores import SECRETS, DirectoryStore, SecretStore, Store
 from kruise.runtime.webhook.targets import NAMESPACES, Reach, Target, TargetKind, Targets
+from kruise.runtime.webhook.trust import LiveTrust
 from kruise.webhooks.conversion import CONVERTED
 
 __all__ = [
@@ -78,6 +81,10 @@ class Source:
     """Where the certificate comes from."""
 
     certificate: Callable[[], Awaitable[ServingCertificate]]
+    bundles: Callable[[], Sequence[bytes]]
+    """What the configurations trust, as last read."""
+    refresh: Callable[[], Awaitable[None]] | None = None
+    """Reads them again, where no keeper does."""
     keeper: CertificateKeeper | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the keeper writes the configurations."""
@@ -118,24 +125,14 @@ def targets(kinds: Collection[str]) -> tuple[Target, ...]:
 def source(manager: Manager, options: Options, *, clock: Clock, rng: Random, kinds: Collection[str]) -> Source:
     """Return where the certificate comes from, by *options*."""
     folder = Path(options.webhook_cert_path)
+    called = Targets(manager.client, targets(kinds), reach(options))
     if options.gates.enabled(FILES_GATE):
-
-        async def files() -> ServingCertificate:
-            return await from_outside(
-                folder / options.webhook_cert_name,
-                folder / options.webhook_cert_key,
-                clock=clock,
-                metrics=manager.metrics,
-                timeout=options.webhook_initialize_timeout,
-            )
-
-        return Source(files)
+        return _files(manager, options, folder, called, clock)
     store: Store = (
         DirectoryStore(folder)
         if options.webhook_cert_writer == DIRECTORY
         else SecretStore(manager.client, options.pod_namespace, options.webhook_secret_name)
     )
-    called = Targets(manager.client, targets(kinds), reach(options))
     keeper = CertificateKeeper(
         store,
         called,
@@ -147,4 +144,26 @@ def source(manager: Manager, options: Options, *, clock: Clock, rng: Random, kin
         namespace=options.pod_namespace,
         initialize_timeout=options.webhook_initialize_timeout,
     )
-    return Source(keeper.certificate, keeper, called.lock)
+    return Source(keeper.certificate, keeper.bundles, keeper=keeper, lock=called.lock)
+
+
+def _files(manager: Manager, options: Options, folder: Path, called: Targets, clock: Clock) -> Source:
+    """Return the files of somebody else as the source, and what *called* say about whom they trust."""
+    serving: list[ServingCertificate] = []
+
+    async def certificate() -> ServingCertificate:
+        serving[:] = [
+            await from_outside(
+                folder / options.webhook_cert_name,
+                folder / options.webhook_cert_key,
+                clock=clock,
+                metrics=manager.metrics,
+                timeout=options.webhook_initialize_timeout,
+            )
+        ]
+        if blocking := await called.blocking(options.pod_namespace):
+            raise ConfigError("; ".join(blocking))
+        return serving[0]
+
+    trust = LiveTrust(called, lambda: serving[0].pair.certificate if serving else b"")
+    return Source(certificate, trust.bundles, trust.refresh, lock=called.lock)

@@ -105,11 +105,10 @@ def setup(
                 sort_by_name=options.gates.enabled("EnableSortSidecarContainerByName"),
             ),
         )
-    keeper = from_where.keeper
-    dialer = None
-    if keeper is not None:
-        dialer = Dialer(lambda: server.bound, keeper.bundles, hosts(options)[0], clock=clock)
-    manager.add_webhooks(server, keeper=keeper, dialer=dialer, listen=certificates)
+    dialer = Dialer(
+        lambda: server.bound, from_where.bundles, hosts(options)[0], clock=clock, refresh=from_where.refresh
+    )
+    manager.add_webhooks(server, keeper=from_where.keeper, dialer=dialer, listen=certificates)
     return server
 
 

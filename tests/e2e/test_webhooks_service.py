@@ -16,7 +16,7 @@ import pytest
 from hack.cluster.api import ApiCallError
 from kruise.runtime.webhook.certs import DAY, CertificateRules, Keyring, successor
 from tests.e2e.harness import service
-from tests.e2e.harness.manager import USER_AGENT, ManagerProcess
+from tests.e2e.harness.manager import USER_AGENT, ManagerProcess, get
 from tests.e2e.harness.report import REPORT
 from tests.e2e.harness.sidecars import containers, pod, sidecarset
 from tests.e2e.harness.webhooks import DRY_PODS, HOST, SECRET, Load
@@ -99,6 +99,11 @@ def served(port: int) -> str:
     return ssl.get_server_certificate((HOST, port), timeout=10.0)
 
 
+def readiness(manager: ManagerProcess) -> str:
+    """Return what ``/readyz`` tells."""
+    return get(manager.health_port, "/readyz?verbose")[1]
+
+
 def written(world: World, mark: int) -> list[str]:
     """Return what managers have written since *mark* to whatever says how they are called."""
     places = (
@@ -157,20 +162,26 @@ def test_crt2_through_the_service_with_an_authority_of_our_own(
 def test_crt5_through_the_service_with_a_certificate_of_somebody_else(
     routed: World, behind: Callable[..., ManagerProcess], tmp_path: Path
 ) -> None:
-    """cert-manager's layout and order: files that are links, a bundle that somebody else writes, no right of ours."""
+    """cert-manager's layout and order: files that are links, a bundle that somebody else writes, no right to write."""
     rules = CertificateRules(service.HOSTS)
     theirs = successor(None, rules, now=time.time(), published=False)[0]
     files = service.Mounted(tmp_path / "certs")
     rights = {path: routed.call("GET", path)["rules"] for path in RIGHTS}
     try:
+        # What components/cert-manager leaves.
         for path in RIGHTS:
-            routed.call("PATCH", path, {"rules": []}, content_type=MERGE)
-        service.inject_bundle(routed, theirs.signer.certificate)
+            left = [{**rule, "verbs": ["get"]} for rule in rights[path] if rule["resources"] != ["secrets"]]
+            routed.call("PATCH", path, {"rules": left}, content_type=MERGE)
+        foreign = successor(None, rules, now=time.time(), published=False)[0]
+        service.inject_bundle(routed, foreign.signer.certificate)
         secret, mark = routed.call("GET", SECRET), routed.cluster.audit.mark()
         manager = behind("--feature-gates=EnableExternalCerts=true", WEBHOOK_CERT_DIR=str(files.folder))
         time.sleep(2.0)
         files.put(theirs)  # a Secret may come after the pod that mounts it
-        manager.wait_ready().wait_leading()
+        manager.wait_leading()
+        manager.until(lambda: "does not trust the certificate" in readiness(manager), 30.0, "WEB7: it is not trusted")
+        service.inject_bundle(routed, theirs.signer.certificate)
+        manager.wait_ready(15.0)
         assert served(manager.webhook_port).split() == theirs.leaf.certificate.decode().split()
         works(routed, "external")
 
@@ -193,6 +204,7 @@ def test_crt5_through_the_service_with_a_certificate_of_somebody_else(
         assert {base64.b64decode(one["caBundle"]) for one in service.client_configs(routed).values()} == {
             follows.signer.certificate
         }
+        assert readiness(manager).endswith("readyz check passed\n")
         assert written(routed, mark) == [] and routed.call("GET", SECRET) == secret
         assert not manager.said("Forbidden") and not manager.said("Traceback")
         REPORT.add("webhooks with files of somebody else, replaced under load", admissions=len(load.took), failures=0)

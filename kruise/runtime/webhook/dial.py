@@ -6,7 +6,9 @@ Guarantees:
 
 * WEB7: each try opens a connection of its own, verifies the certificate with every bundle that is live, under the
   name that the API server uses, and asks for an answer over HTTP. A certificate that a configuration does not trust
-  makes the replica not ready.
+  makes the replica not ready. A configuration without a bundle leaves it to the authorities of the system, and any
+  certificate in a bundle is an anchor, as with the API server.
+* A try that fails is repeated once with what the configurations say now, where somebody can tell (*refresh*).
 * HEA3: the check for ``/readyz`` tells the last result, and waits for nothing. A result that is old is none.
 
 What this does not do: it goes to this process, not through the Service or the network of the cluster.
@@ -17,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from kruise.runtime.clock import Clock
@@ -27,6 +29,8 @@ from kruise.runtime.webhook.server import HEALTH_PATH
 __all__ = ["Dialer"]
 
 EVERY: Final = 10.0
+REFRESH: Final = 60.0
+"""Seconds after which the bundles are read again while all is well."""
 PATIENCE: Final = 5.0
 """Seconds for one try."""
 _LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it listens, not where we do
@@ -45,13 +49,19 @@ class Dialer:
         *,
         clock: Clock,
         every: float = EVERY,
+        refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Dial what *bound* says, trust what *bundles* says, and expect the name *host*."""
+        """Dial what *bound* says, trust what *bundles* says, and expect the name *host*.
+
+        *refresh* reads the bundles again where nobody else does.
+        """
         self._bound = bound
         self._bundles = bundles
         self._host = host
         self._clock = clock
         self._every = every
+        self._refresh = refresh
+        self._refreshed: float | None = None
         self._problem: str | None = "it has not been tried yet"
         self._at = clock.monotonic()
         self._contexts: dict[bytes, ssl.SSLContext] = {}
@@ -71,22 +81,37 @@ class Dialer:
 
     async def dial(self) -> str | None:
         """Try once, and return what is wrong."""
-        bound, bundles = self._bound(), tuple(self._bundles())
-        if bound is None:
-            problem: str | None = "the webhooks do not listen"
-        elif not bundles:
-            problem = "no configuration has a caBundle"
-        else:
-            problem = None
-            for bundle in bundles:
-                problem = problem or await self._one(bound, bundle)
-        self._contexts = {bundle: context for bundle, context in self._contexts.items() if bundle in bundles}
+        before = self._refreshed
+        if self._refresh is not None and (before is None or self._clock.monotonic() - before >= REFRESH):
+            await self._read_again()
+        problem = await self._try()
+        if problem is not None and self._refresh is not None and self._refreshed == before:
+            await self._read_again()
+            problem = await self._try()
         self._problem, self._at = problem, self._clock.monotonic()
         return problem
 
+    async def _read_again(self) -> None:
+        assert self._refresh is not None
+        await self._refresh()
+        self._refreshed = self._clock.monotonic()
+
+    async def _try(self) -> str | None:
+        bound, bundles = self._bound(), tuple(self._bundles())
+        if bound is None:
+            return "the webhooks do not listen"
+        if not bundles:
+            return "no configuration calls the webhooks"
+        self._contexts = {bundle: context for bundle, context in self._contexts.items() if bundle in bundles}
+        for bundle in bundles:
+            if problem := await self._one(bound, bundle):
+                return problem
+        return None
+
     async def _one(self, bound: Address, bundle: bytes) -> str | None:
         try:
-            context = self._contexts.get(bundle) or ssl.create_default_context(cadata=bundle.decode("ascii"))
+            context = self._contexts.get(bundle) or ssl.create_default_context(cadata=bundle.decode("ascii") or None)
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             self._contexts[bundle] = context
             async with asyncio.timeout(PATIENCE):
                 return await self._ask(bound, context)

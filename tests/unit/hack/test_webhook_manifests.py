@@ -159,9 +159,17 @@ def test_crt5_with_cert_manager_files_are_read_and_no_right_is_left(tmp_path: Pa
     source = f"{certificate['metadata']['namespace']}/{certificate['metadata']['name']}"
     told = [one["metadata"].get("annotations", {}).get("cert-manager.io/inject-ca-from") for one in objects]
     assert told.count(source) == 4
-    for kind in ("Role", "ClusterRole"):
-        (role,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == "kruise-webhook-certificates"]
-        assert role["rules"] == []
+    rules = {
+        o["kind"]: o["rules"]
+        for o in objects
+        if o["kind"] in ("Role", "ClusterRole") and o["metadata"]["name"] == "kruise-webhook-certificates"
+    }
+    assert rules["Role"] == []
+    read = {access.resource.plural for access in certificates.ACCESSES}
+    assert {rule["resources"][0]: rule["verbs"] for rule in rules["ClusterRole"]} == {
+        plural: ["get"] for plural in read
+    }
+    assert all(rule["resourceNames"] for rule in rules["ClusterRole"])
 
 
 def test_the_service_is_a_name_of_the_certificate() -> None:

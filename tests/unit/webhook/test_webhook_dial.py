@@ -18,7 +18,7 @@ from kruise.runtime.metrics import Metrics
 from kruise.runtime.testing.loop import VirtualClock
 from kruise.runtime.webhook.admission import allow
 from kruise.runtime.webhook.certs import CertificateRules, Keyring, successor
-from kruise.runtime.webhook.dial import PATIENCE, Dialer
+from kruise.runtime.webhook.dial import PATIENCE, REFRESH, Dialer
 from kruise.runtime.webhook.keeper import CertificateKeeper
 from kruise.runtime.webhook.server import WebhookServer
 from kruise.runtime.webhook.stores import SecretStore
@@ -94,6 +94,46 @@ async def test_web7_who_does_not_listen_is_not_ready() -> None:
     await closed.wait_closed()
     gone = Dialer(lambda: Address("", port), lambda: [pem], NAME, clock=SystemClock())
     assert "cannot be reached" in (await gone.dial() or "")
+
+
+async def test_web7_a_bundle_without_authorities_leaves_it_to_the_system() -> None:
+    async with listening(ring()) as server:
+        dialer = Dialer(lambda: server.bound, lambda: [b""], NAME, clock=SystemClock())
+        assert "does not trust the certificate that is served" in (await dialer.dial() or "")
+
+
+async def test_web7_any_certificate_of_a_bundle_is_an_anchor() -> None:
+    mine = ring()
+    async with listening(mine) as server:
+        dialer = Dialer(lambda: server.bound, lambda: [mine.leaf.certificate], NAME, clock=SystemClock())
+        assert await dialer.dial() is None
+
+
+async def test_web7_before_a_problem_is_told_the_bundles_are_read_again() -> None:
+    mine, other = ring(), ring()
+    clock = VirtualClockAt(100.0)
+    stored, known, reads = [mine.pem], [b""], []
+
+    async def refresh() -> None:
+        reads.append(clock.at)
+        known[:] = stored
+
+    async with listening(mine) as server:
+        dialer = Dialer(lambda: server.bound, lambda: known, NAME, clock=clock, refresh=refresh)
+        assert await dialer.dial() is None
+        known[:] = [other.pem]  # as if it had been replaced since
+        clock.at += 10.0
+        assert await dialer.dial() is None
+        stored[:] = [other.pem]
+        clock.at += REFRESH - 1.0
+        assert await dialer.dial() is None, "nobody looked"
+        clock.at += 1.0
+        assert "does not trust" in (await dialer.dial() or "")
+        assert reads == [100.0, 110.0, 170.0], "once for each try at most"
+        stored[:] = [mine.pem]
+        clock.at += 1.0
+        assert await dialer.dial() is None
+        assert reads[3:] == [171.0]
 
 
 def test_web7_hea3_an_old_result_is_none() -> None:
