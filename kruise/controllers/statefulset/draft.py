@@ -68,7 +68,7 @@ class Draft:
     delays: list[float] = field(default_factory=list)
     """Seconds after which time alone changes the answer, apart from what the view knows."""
     more: bool = False
-    """There is more to create than one plan holds."""
+    """There is more to create or to update than one plan holds."""
 
     @property
     def frame(self) -> Frame:

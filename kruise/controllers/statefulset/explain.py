@@ -76,6 +76,8 @@ class Facts:
     errors: tuple[str, ...] = ()
     failures: Mapping[str, Exception] = field(default_factory=dict)
     """What the last attempts on pods ended in, by name, as far as they wait for the next."""
+    more: bool = False
+    """One plan could not hold all that may be done now."""
 
 
 def explain(view: View, now: float, facts: Facts) -> Iterator[Decision]:
@@ -280,7 +282,7 @@ def _outdated(view: View, slot: Slot, facts: Facts) -> _Answer:
         return _said(
             Reason.WAITING_FOR_PREDECESSOR, f"{what}; it is updated when pod {_name(view, first)} is available"
         )
-    if view.down:
+    if view.down and not facts.more:
         text = f"{what}; maxUnavailable is {frame.budget.value}, used by {users_of_budget(view)}"
         return _said(Reason.MAX_UNAVAILABLE_REACHED, text)
     return _said(Reason.POD_PENDING, f"{what}; other pods come first")

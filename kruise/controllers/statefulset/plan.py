@@ -68,6 +68,8 @@ class Plan:
     """What stands in the way of single pods until somebody acts."""
     obstacles: tuple[Trouble, ...] = ()
     """Claims on their way out that keep pods from being created."""
+    more: bool = False
+    """There is more to create or to update than one plan holds: the next pass follows at once."""
 
     @property
     def empty(self) -> bool:
@@ -91,6 +93,7 @@ class Plan:
             troubles={one.ordinal: one for one in self.troubles},
             errors=(self.error,) if self.error else (),
             failures=failures,
+            more=self.more,
         )
 
 
@@ -139,6 +142,7 @@ def plan(
         error="; ".join(draft.errors),
         troubles=tuple(draft.troubles),
         obstacles=tuple(draft.obstacles),
+        more=draft.more,
     )
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
+from typing import Final
 
 from kruise.apis.core import Claim
 from kruise.apis.statefulset import IN_PLACE_IF_POSSIBLE, IN_PLACE_ONLY
@@ -37,7 +38,11 @@ from kruise.controllers.statefulset.slots import Slot
 from kruise.controllers.statefulset.view import View
 from kruise.runtime.objects import Unreadable
 
-__all__ = ["candidates", "has_room", "in_window", "spec_for", "update", "window"]
+__all__ = ["UPDATES_AT_ONCE", "candidates", "has_room", "in_window", "spec_for", "update", "window"]
+
+UPDATES_AT_ONCE: Final = 128
+"""How many pods one plan takes down at most, twice what the write window holds: a pass ends with its last write, and
+what the first pods need next waits for it."""
 
 
 def update(draft: Draft, *, prepared_only: bool) -> None:
@@ -53,6 +58,9 @@ def update(draft: Draft, *, prepared_only: bool) -> None:
         slot = draft.view.slot(ordinal)
         if ordinal in draft.touched:
             continue
+        if len(draft.disruptions) >= UPDATES_AT_ONCE:
+            draft.more = True
+            return
         if not has_room(draft, slot):
             if draft.counts(slot):
                 continue

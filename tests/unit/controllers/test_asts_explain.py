@@ -13,6 +13,7 @@ from kruise.controllers.statefulset.actions import CreatePod
 from kruise.controllers.statefulset.explain import Facts, explain
 from kruise.controllers.statefulset.scale import CREATES_AT_ONCE
 from kruise.controllers.statefulset.status import counted
+from kruise.controllers.statefulset.update import UPDATES_AT_ONCE
 from kruise.runtime.errors import Forbidden, Status
 from kruise.runtime.objects import Key
 from tests.property.asts_model import BAD, HOOK, OTHER, SetWorld
@@ -197,6 +198,27 @@ def test_a_plan_holds_so_many_creations_and_says_that_there_are_more(more: int) 
     planned = world.plan()
     assert len(planned.creates) == CREATES_AT_ONCE
     assert (planned.next_check == 0.0) is bool(more)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_plan_takes_down_so_many_pods_and_says_that_there_are_more(more: int) -> None:
+    """What the first pods need next waits for the last write of a pass: a pass must not be long."""
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}
+    count = UPDATES_AT_ONCE + more
+    world = SetWorld(replicas=count, podManagementPolicy="Parallel", updateStrategy=strategy)
+    for _ in range(4):
+        world.once()
+        world.settle_nodes()
+    assert all(world.up(o) for o in world.valid())
+    world.set_image(OTHER)
+    planned = world.plan()
+    assert [chain.ordinal for chain in planned.disruptions] == list(range(count - 1, more - 1, -1))
+    assert planned.more is bool(more)
+    assert (planned.next_check == 0.0) is bool(more)
+    reasons = [(one.detail["pod"], one.evidence.rsplit("; ", 1)[1]) for one in planned.decisions]
+    assert reasons == [("web-0", "other pods come first")] * more
+    world.apply(planned.disruptions)
+    assert [chain.ordinal for chain in world.plan().disruptions] == [0] * more
 
 
 def test_a_clock_that_went_back_changes_nothing() -> None:
