@@ -2,7 +2,9 @@
 
 A client without any controller that makes the same writes for the same pods as Advanced StatefulSet must, as
 concurrently as the budget allows: per pod a chain of conditional requests, and the next pod as soon as one is ready
-again. Its time is the ideal to which the manager's is related, on the same nodes, in the same run.
+again. Its time is the ideal to which the manager's is related, on the same nodes, in the same run. Pods and patches
+have the containers, labels and annotations that a set's have, so that a request costs the API server and the nodes as
+much; they have no owner, for there is none.
 
 * create: POST claim (with ``--claims``), POST pod, the first gate True once the pod is bound.
 * in-place: gate False and Ready False; image; gate True once the container runs the new image.
@@ -30,7 +32,7 @@ from kruise.runtime.client.http import HttpTransport
 from kruise.runtime.client.kubeconfig import load_config
 from kruise.runtime.client.rest import Rest
 from kruise.runtime.client.window import WriteWindow
-from kruise.runtime.clock import Clock, SystemClock, system_random
+from kruise.runtime.clock import Clock, SystemClock, format_time, system_random
 from kruise.runtime.errors import Conflict
 from kruise.runtime.log import configure
 from kruise.runtime.manager.process import loop_factory
@@ -41,8 +43,11 @@ GATE: Final = "InPlaceUpdateReady"
 NAMESPACE: Final = "default"
 APP: Final = "ideal"
 STEPS: Final = ("create", "in-place", "recreate", "delete")
+STAMP: Final = "lifecycle.apps.kruise.io/timestamp"
+STATE: Final = "apps.kruise.io/inplace-update-state"
 
 Body = dict[str, Any]
+EMPTY: Final[Body] = {}
 Seen = Pod | None
 """A pod, or nothing when there is none."""
 
@@ -132,13 +137,53 @@ class Driver:
 
     def body(self, name: str) -> Body:
         """Return the pod *name* as it is created."""
-        spec: Body = {"containers": [{"name": "main", "image": self.image}], "terminationGracePeriodSeconds": 1}
+        side = {"name": "side", "image": "registry.k8s.io/pause:3.10"}
+        spec: Body = {
+            "containers": [{"name": "main", "image": self.image}, side],
+            "terminationGracePeriodSeconds": 1,
+            "hostname": name,
+            "subdomain": APP,
+        }
         if self.args.gated:
             spec["readinessGates"] = [{"conditionType": GATE}]
         if self.args.claims:
             spec["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": f"data-{name}"}}]
-        meta = {"name": name, "namespace": NAMESPACE, "labels": {"app": APP}}
+        labels = {
+            "app": APP,
+            "apps.kubernetes.io/pod-index": name.rsplit("-", 1)[1],
+            "controller-revision-hash": self.revision,
+            "lifecycle.apps.kruise.io/state": "Normal",
+            "statefulset.kubernetes.io/pod-name": name,
+        }
+        meta = {"name": name, "namespace": NAMESPACE, "labels": labels, "annotations": {STAMP: self.stamp()}}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+    @property
+    def revision(self) -> str:
+        """The name of the revision of this step."""
+        return f"{APP}-{self._version:010d}"
+
+    def stamp(self) -> str:
+        """Return the time as annotations have it."""
+        return format_time(self.clock.now())
+
+    def _update(self, pod: Pod) -> Body:
+        """Return the patch that gives *pod* the image of this step."""
+        state = {
+            "revision": self.revision,
+            "updateTimestamp": self.stamp(),
+            "lastContainerStatuses": {s.name: {"imageID": s.image_id} for s in pod.status.container_statuses[:1]},
+            "updateImages": True,
+            "containerBatchesRecord": [{"timestamp": self.stamp(), "containers": ["main"]}],
+        }
+        annotations = {STATE: json.dumps(state, separators=(",", ":")), STAMP: self.stamp()}
+        labels = {"controller-revision-hash": self.revision, "lifecycle.apps.kruise.io/state": "Updating"}
+        spec = {"containers": [{"name": "main", "image": self.image}]}
+        return {"metadata": {"annotations": annotations, "labels": labels}, "spec": spec}
+
+    def _done(self) -> Body:
+        """Return the metadata that goes with the last write of an update."""
+        return {"labels": {"lifecycle.apps.kruise.io/state": "Normal"}, "annotations": {STAMP: self.stamp()}}
 
     async def _create(self, name: str) -> None:
         if self.args.claims:
@@ -157,8 +202,11 @@ class Driver:
             await self._gate(pod, True)
         await self.pods.pod(name, lambda p: p.uid == made.uid and _is(p, "Ready"))
 
-    async def _gate(self, pod: Pod, on: bool) -> ObjectMeta:
-        """Set the gate; when the kubelet was faster, look at what it wrote and do it again, as a controller does."""
+    async def _gate(self, pod: Pod, on: bool, meta: Body = EMPTY) -> ObjectMeta:
+        """Set the gate, and write *meta* with it.
+
+        When the kubelet was faster, look at what it wrote and do it again, as a controller does.
+        """
         while True:
             edit = Edit(pod, self.clock.now())
             if on:
@@ -166,7 +214,8 @@ class Driver:
             else:
                 edit.in_place_not_ready()
             try:
-                return await self.patch(pod, {"status": {"conditions": edit.body()}}, "status")
+                patch = {"metadata": dict(meta), "status": {"conditions": edit.body()}}
+                return await self.patch(pod, patch, "status")
             except Conflict:
                 pod = await self.newer(pod.metadata)
 
@@ -184,8 +233,7 @@ class Driver:
     async def _in_place(self, name: str) -> None:
         pod, image = self.pods.now[name], self.image
         answer = await self._gate(pod, False) if self.args.gated else pod.metadata
-        meta = {"annotations": {"updated": image}}
-        patch = {"metadata": meta, "spec": {"containers": [{"name": "main", "image": image}]}}
+        patch = self._update(pod)
         try:
             await self.patch(PartialObject(metadata=answer), patch)
         except Conflict:
@@ -198,9 +246,9 @@ class Driver:
         # Its readiness is for the kubelet: waiting for it here would cost a write of the kubelet's more.
         pod = await self.pods.pod(name, restarted)
         if self.args.gated:
-            await self._gate(pod, True)
+            await self._gate(pod, True, self._done())
         else:
-            await self.patch(pod, {"metadata": {"annotations": {"done": image}}})
+            await self.patch(pod, {"metadata": self._done()})
         await self.pods.pod(name, lambda p: restarted(p) and _is(p, "Ready"))
 
     async def _delete(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """``python -m tests.perf.ideal_sidecars``: what an upgrade of sidecars costs when nobody has to decide anything.
 
 The writes of a SidecarSet's upgrade by a client without any controller, like ``tests.perf.ideal`` for sets: the pods
-have their sidecars from the start, and each pod is a chain of conditional requests.
+have their sidecars from the start, with the annotations that an injection leaves, and each pod is a chain of
+conditional requests.
 
 * create, delete: POST or DELETE of every pod.
 * cold: image of the sidecar, and the condition of the first upgrade; done when the container runs it and the pod is
@@ -11,8 +12,9 @@ have their sidecars from the start, and each pod is a chain of conditional reque
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from kruise.apis.core import Pod
@@ -52,7 +54,20 @@ class Sidecars(ideal.Driver):
         else:
             images = {"mesh": self.image}
         made["spec"]["containers"] = [*({"name": n, "image": i} for n, i in images.items()), application]
+        made["metadata"]["annotations"] = {**self._hashes(images), "kruise.io/sidecarset-injected-list": ideal.APP}
         return made
+
+    def _hashes(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the annotations that say which version of a set a pod has."""
+        one = {
+            "updateTimestamp": self.stamp(),
+            "hash": f"{self.revision}-hash-of-the-whole-of-it-in-40-letters",
+            "sidecarSetName": ideal.APP,
+            "sidecarList": list(names),
+            "controllerRevision": self.revision,
+        }
+        text = json.dumps({ideal.APP: one}, separators=(",", ":"))
+        return {"kruise.io/sidecarset-hash": text, "kruise.io/sidecarset-hash-without-image": text}
 
     async def _cold(self, name: str) -> None:
         await self._set_image(self.pods.now[name], "mesh", self.image)
@@ -69,7 +84,14 @@ class Sidecars(ideal.Driver):
     async def _set_image(self, pod: Pod, container: str, image: str) -> None:
         """Write the image of one container, and the condition when the pod has none yet."""
         first = all(c.type != CONDITION for c in pod.status.conditions)
-        meta = {"annotations": {f"upgraded/{container}": image}}
+        state = {
+            "revision": self.revision,
+            "updateTimestamp": self.stamp(),
+            "lastContainerStatuses": {s.name: {"imageID": s.image_id} for s in pod.status.container_statuses},
+        }
+        text = json.dumps({ideal.APP: state}, separators=(",", ":"))
+        annotations = {**self._hashes([container]), "kruise.io/sidecarset-inplace-update-state": text}
+        meta = {"annotations": annotations}
         patch = {"metadata": meta, "spec": {"containers": [{"name": container, "image": image}]}}
         while True:
             try:
