@@ -38,7 +38,7 @@ from kruise.simulator import builtin
 from kruise.simulator.apiserver.call import Call
 from kruise.simulator.apiserver.failure import Failure
 from kruise.simulator.apiserver.frontend import Frontend
-from kruise.simulator.apiserver.server import ApiServer
+from kruise.simulator.apiserver.server import ApiServer, MustWait
 from kruise.simulator.apiserver.transport import InProcessTransport
 from kruise.simulator.behaviour import Rule
 from kruise.simulator.builtin_actor import Actor
@@ -399,13 +399,13 @@ class Cluster:
             self.loop.thaw(replica.belongs)
 
     def touch(self, call: Call) -> None:
-        """Let a user put a label onto the object of *call*, if it is there."""
+        """Let a user put a label onto the object of *call*, if it is there and no webhook holds the user up."""
         if call.info is None or not call.name:
             return
         patch = {"metadata": {"labels": {"touched": str(call.ordinal)}}}
         try:
             self.server.patch(call.resource, call.name, patch, call.namespace, actor="user")
-        except Failure:
+        except (Failure, MustWait):
             return
 
     def later(self, seconds: float, do: Callable[[], Awaitable[object]]) -> None:
