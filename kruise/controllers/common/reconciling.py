@@ -10,6 +10,9 @@ Guarantees:
 * A status is written when it changed: what somebody waits for at once, the rest at most twice a second, and never
   lost: the pass asks to be called again (performance 4.6). After a write that did not succeed the next one is not held
   back.
+* An object that is gone may stay in the cache while its watch is silent. Once a write of its status was refused, the
+  next pass begins with a live read: nothing is made for an owner that is gone, only to be collected, to be missed, and
+  to be made again.
 * A wrong field is counted as an error once per text; the timers of the object go on.
 
 What this does not do: it plans nothing and reads no other kind.
@@ -27,7 +30,7 @@ from kruise.runtime.cache.store import Store
 from kruise.runtime.client.client import Client
 from kruise.runtime.clock import Clock
 from kruise.runtime.controller import After, Done, Result, current
-from kruise.runtime.errors import NotFound, TerminalError
+from kruise.runtime.errors import Conflict, NotFound, TerminalError
 from kruise.runtime.log import Logger
 from kruise.runtime.manager.recorder import EventSink
 from kruise.runtime.objects import Key, Object, Resource, Unreadable
@@ -79,6 +82,8 @@ class ObjectReconciler(ABC, Generic[T, K]):
         self._pace = StatusPace()
         self._refused: set[str] = set()
         """The uids of objects whose last status write did not succeed."""
+        self._in_doubt: set[str] = set()
+        """The uids of objects that may be gone: a write of their status was refused."""
 
     async def __call__(self, key: Key) -> Result:
         """Bring the object *key* one step further."""
@@ -99,6 +104,10 @@ class ObjectReconciler(ABC, Generic[T, K]):
             if found is None:
                 return Done()
             obj = found
+        elif obj.uid in self._in_doubt:
+            if await self._read_live(obj) is None:
+                return Done()
+            self._in_doubt.discard(obj.uid)
         return await self._reconcile(obj, live=live)
 
     @abstractmethod
@@ -127,7 +136,11 @@ class ObjectReconciler(ABC, Generic[T, K]):
                 return wait
             # Until it is written nothing waits: after a conflict, because the spec changed, or after another error.
             self._refused.add(obj.uid)
-            await self._client.patch_status(self._resource, obj, status)
+            try:
+                await self._client.patch_status(self._resource, obj, status)
+            except (Conflict, NotFound):
+                self._in_doubt.add(obj.uid)
+                raise
         self._refused.discard(obj.uid)
         self._pace.settled(obj.uid)
         return None
@@ -175,10 +188,11 @@ class ObjectReconciler(ABC, Generic[T, K]):
         self._kept.pop(uid, None)
         self._pace.settled(uid)
         self._refused.discard(uid)
+        self._in_doubt.discard(uid)
 
     def _tables(self) -> tuple[Sized, ...]:
         """Return whatever has an entry for each object."""
-        return (self._kept, self._uids, self._pace, self._refused, self._bad)
+        return (self._kept, self._uids, self._pace, self._refused, self._in_doubt, self._bad)
 
     def kept(self) -> int:
         """Return of how many objects something is kept: never more than there are (G9)."""

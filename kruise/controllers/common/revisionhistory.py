@@ -7,6 +7,8 @@ Guarantees (spec/advanced-statefulset 2.7, spec/sidecarset 6):
 * A name that is taken is read live: equal data is used as it is, another one leads to the next collision count, and the
   outcome of a creation that is not known is settled the same way (reliability, rules 5 and 6).
 * An orphan is adopted only after a live read of the owner (rule 10).
+* A revision that this process has made before is made again only after a live read of the owner: while a watch is
+  silent the cache shows an owner that is gone, and the garbage collector takes whatever is made for it.
 
 What this does not do: it chooses nothing, and it swallows no error but those of deletions, which it returns: a pass
 does not go on without its revisions.
@@ -36,6 +38,8 @@ __all__ = ["RevisionBlockedError", "RevisionWriter"]
 
 MAX_COLLISIONS: Final = 16
 """How many names of foreign revisions are passed by in one pass."""
+REMEMBERED: Final = 4096
+"""How many revisions are known to have been made: the latest."""
 
 
 class RevisionBlockedError(RuntimeFault):
@@ -48,6 +52,8 @@ class RevisionWriter:
     def __init__(self, client: Client, *, form: Form = POD_TEMPLATE_FORM) -> None:
         self._client = client
         self._form = form
+        self._made: dict[tuple[str, str], None] = {}
+        """(uid of the owner, name) of what was made, the latest last."""
 
     async def write(self, owner: Owner[Any], chosen: Chosen) -> Chosen:
         """Do what *chosen* asks for; return the choice as it is then. Raises RuntimeFault when a write fails."""
@@ -68,6 +74,7 @@ class RevisionWriter:
         return chosen
 
     async def _create(self, owner: Owner[Any], chosen: Chosen, write: CreateRevision) -> Chosen:
+        await self._not_in_vain(owner, write.name)
         try:
             made = await self._client.create(REVISIONS, write.body, want="object")
         except AlreadyExists:
@@ -84,6 +91,21 @@ class RevisionWriter:
             return resolve_exists(chosen, existing, owner.resource, owner.obj, form=self._form)
         except DeletionUnderWayError as error:
             raise RevisionBlockedError(str(error)) from error
+
+    async def _not_in_vain(self, owner: Owner[Any], name: str) -> None:
+        """Note that *name* is made for *owner*; when it was before, somebody has deleted it: look who asks for it now.
+
+        Raises RevisionBlockedError when the owner is gone, or another one.
+        """
+        known = (owner.obj.uid, name)
+        if known in self._made and not await owner.may_adopt():
+            raise RevisionBlockedError(
+                f"{owner.resource} {owner.obj.key} is not there any more, so its revision {name} is not made again"
+            )
+        self._made.pop(known, None)
+        self._made[known] = None
+        if len(self._made) > REMEMBERED:
+            del self._made[next(iter(self._made))]
 
     async def _existing(self, write: CreateRevision) -> ControllerRevision | None:
         try:

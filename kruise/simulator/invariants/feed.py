@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from kruise.runtime.clock import parse_time
 from kruise.runtime.objects import Key
 from kruise.simulator.apiserver.call import Call
@@ -37,7 +39,7 @@ def written(call: Call) -> Written:
         key=call.key,
         subresource=call.subresource,
         code=call.code,
-        body=call.document,
+        body=_body(call),
         changed=call.changed,
         time=call.time,
         dry_run=call.dry_run,
@@ -45,6 +47,16 @@ def written(call: Call) -> Written:
         controller=call.controller,
         message=call.reason,
     )
+
+
+def _body(call: Call) -> Any:
+    """Return the decoded body; of one that the server refused before it looked at it as well."""
+    if call.document is not None or call.code < 400 or not call.body:
+        return call.document
+    try:
+        return orjson.loads(call.body)
+    except orjson.JSONDecodeError:
+        return None
 
 
 class Attached:

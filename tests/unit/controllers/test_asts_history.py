@@ -215,6 +215,22 @@ def test_g1_a_set_that_is_not_there_any_more_adopts_nothing() -> None:
     simulate(scenario)
 
 
+def test_g1_a_revision_that_was_deleted_is_made_again_for_a_set_that_is_there_alone() -> None:
+    async def scenario(world: World) -> None:
+        sts = await world.the_set()
+        name = (await world.choose()).chosen.update.name
+        world.server.delete(REVISIONS, name, "ns", actor="user")
+        assert (await world.choose()).chosen.update.name == name
+        world.server.delete(REVISIONS, name, "ns", actor="user")
+        world.server.delete(STATEFULSETS, "web", "ns", actor="user")
+        owner = Owner(world.client, STATEFULSETS, sts)
+        with pytest.raises(RevisionBlockedError, match=f"its revision {name} is not made again"):
+            await world.history.choose(owner, selector_of(sts), [], None)
+        assert world.writes() == [f"create {name}"] * 2
+
+    simulate(scenario)
+
+
 def test_a_set_that_is_being_deleted_writes_no_revision() -> None:
     async def scenario(world: World) -> None:
         world.server.patch(STATEFULSETS, "web", {"metadata": {"finalizers": ["f.io/x"]}}, "ns", actor="user")
