@@ -66,9 +66,8 @@ class SetWatcher(Watcher):
 
     def is_through(self, pod: Body, image: str) -> bool:
         run = (pod.get("status") or {}).get("containerStatuses") or ()
-        return (
-            not pod["metadata"].get("deletionTimestamp") and is_ready(pod) and all(c.get("image") == image for c in run)
-        )
+        runs = [c.get("image") for c in run if c["name"] == "main"]
+        return not pod["metadata"].get("deletionTimestamp") and is_ready(pod) and runs == [image]
 
 
 def in_cluster(plan: Plan, scenario: Callable[[SetWorld], Coroutine[Any, Any, None]]) -> None:
