@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kruise.controllers.statefulset.lingering import LONG
 from tests.simulation.set_world import (
     CREATE_CLAIM,
     CREATE_POD,
@@ -596,3 +597,23 @@ def test_a_dry_run_plans_with_the_pods_that_it_would_take_over() -> None:
 
 def claim_spec() -> Body:
     return {"spec": claim_template("data")["spec"]}
+
+
+def test_e6_what_keeps_a_set_waiting_for_a_minute_is_told_once() -> None:
+    async def scenario(world: SetWorld) -> None:
+        await world.started()
+        world.create_set(replicas=3, image="sim.kruise.io/ready-1s:v1", rolling={"podUpdatePolicy": "ReCreate"})
+        await world.until(world.done, 60.0)
+        world.set_image("web", "sim.kruise.io/app-never-ready:v2")
+        await world.sleep(LONG - 5.0)
+        assert not world.events("ReadinessFailing"), "a pod that starts is no news"
+        await world.sleep(20.0)
+        (event,) = world.events("ReadinessFailing")
+        assert event["type"] == "Warning"
+        assert event["note"].startswith("for 60 s now: pod web-2: it runs and is not ready")
+        await world.sleep(600.0)
+        assert world.events("ReadinessFailing") in ([event], []), "told once; an event lives for a while"
+        world.set_image("web", "sim.kruise.io/ready-1s:v3")
+        await world.until(world.done, 200.0)
+
+    simulate_sets(scenario)

@@ -29,7 +29,7 @@ from typing import Final
 from kruise.apis.ordinals import NO_MEMBER
 from kruise.apis.revisiondata import RevisionDataError
 from kruise.apis.selectors import Selector, SelectorError
-from kruise.apis.statefulset import STATEFULSETS, StatefulSet
+from kruise.apis.statefulset import STATEFULSETS, StatefulSet, StatefulSetStatus
 from kruise.controllers.common.holds import FIRST_DELAY, Holds
 from kruise.controllers.common.owner import Owner
 from kruise.controllers.common.reasons import NameConflictError
@@ -41,6 +41,7 @@ from kruise.controllers.statefulset.claiming import selector_of
 from kruise.controllers.statefulset.conditions import refused
 from kruise.controllers.statefulset.custody import take_and_release
 from kruise.controllers.statefulset.history import Choice, History
+from kruise.controllers.statefulset.lingering import Lingering
 from kruise.controllers.statefulset.observe import Observer, Stores
 from kruise.controllers.statefulset.plan import Plan, Settled, plan, settle
 from kruise.controllers.statefulset.reports import action_events, action_of
@@ -85,6 +86,8 @@ class _Kept:
     """The pods that may go down by a write of which nobody knows what came."""
     replacements: Replacements = field(default_factory=Replacements)
     """The names whose pods fail again and again."""
+    lingering: Lingering = field(default_factory=Lingering)
+    """What keeps the set waiting."""
     raised: bool = False
     """The last pass ended in the error of single pods."""
     generation: int = 0
@@ -218,6 +221,7 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
             waits.append(window)
         else:
             waits.append(await self._write_status(sts, settled, at_once=raising))
+        waits.append(self._linger(sts, kept, settled.status or sts.status))
         due = min((max(SOON, w) for w in waits if w is not None), default=None)
         kept.raised = raising
         if raising:
@@ -268,6 +272,12 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
         self._report(sts, [e for e in planned.events if (e.reason, e.note) not in kept.told])
         kept.told.clear()
         kept.told.update((e.reason, e.note) for e in planned.events)
+
+    def _linger(self, sts: StatefulSet, kept: _Kept, status: StatefulSetStatus) -> float | None:
+        """Report what has kept the set waiting for long; return the seconds until that is to be asked again."""
+        event, due = kept.lingering.look(status, self._clock.monotonic())
+        self._report(sts, [event] if event is not None else [])
+        return due
 
     def _forget(self, key: Key, uid: str) -> None:
         super()._forget(key, uid)
