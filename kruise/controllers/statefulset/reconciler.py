@@ -154,9 +154,9 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
             return Done()  # it changed while revisions were written: its own event begins the next pass
         look = self._sight.look(sts, selector, kept.memory, choice.chosen, settings, read)
         if look.adopt or look.release:
-            await self._change_hands(sts, owner, look)
+            stale = await self._change_hands(sts, owner, look)
             if not self._client.dry_run:
-                return Done()
+                return After(0.0) if stale else Done()  # with back-off
             for pod in look.adopt:  # no cache will ever show them as ours
                 look.view.set_pod(pod.key, pod)
         free = {name for name, hold in kept.holds if name in look.freed and isinstance(hold.error, NameConflictError)}
@@ -182,12 +182,13 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
         kept.choice = await self._history.choose(owner, selector, revisions, last)
         return kept.choice
 
-    async def _change_hands(self, sts: StatefulSet, owner: Owner[StatefulSet], look: Look) -> None:
+    async def _change_hands(self, sts: StatefulSet, owner: Owner[StatefulSet], look: Look) -> bool:
         # Until the cache shows what came of it they are looked at again.
         self.observer.notes(sts).pods.update(pod.key for pod in (*look.adopt, *look.release))
-        errors = await take_and_release(self._client, owner, look.adopt, look.release)
+        errors, stale = await take_and_release(self._client, owner, look.adopt, look.release)
         if errors:
             raise errors[0]
+        return stale
 
     # One pass.
 
