@@ -120,6 +120,9 @@ async def retention(c: Cluster) -> None:
     web.edit(reserveOrdinals=[1], replicas=2)
     await c.patient(lambda: len(web.pods()) <= 3, LONG)
     web.edit(replicas=3)
+    await c.patient(web.arrived, LONG)
+    if all(commit.key.name != "web-1" for commit in c.server.commits(resource=PODS)):
+        web.delete_claim("data-web-1")  # claims go with their pods, and a manager died before this one had any
 
 
 def claims_fit(c: Cluster) -> bool:

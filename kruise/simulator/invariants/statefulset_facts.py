@@ -126,6 +126,8 @@ class Facts:
         """Pod uid -> containers whose resources were changed and are not in force yet."""
         self.revisions: dict[str, dict[str, Body]] = {}
         """Set uid -> its revisions by name."""
+        self.gone_revisions: dict[tuple[str, str], float] = {}
+        """(namespace, name) -> when the last revision of that name went."""
 
     def of_pod(self, pod: Body) -> tuple[SetFacts | None, int]:
         """Return the set that controls a pod, and the pod's ordinal; -1 when it is no member."""
@@ -228,6 +230,8 @@ class Facts:
 
     def _on_revision(self, commit: Observed) -> None:
         name = commit.key.name
+        if commit.new is None:
+            self.gone_revisions[(commit.key.namespace, name)] = commit.time
         for obj in (commit.old, commit.new):
             uid = "" if obj is None else reading.owner_uid(obj)
             if not uid:

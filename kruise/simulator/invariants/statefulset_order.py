@@ -99,7 +99,10 @@ class Order:
         has = reading.label(commit.obj, REVISION)
         names = {str(one["metadata"]["name"]) for one in self._facts.live(owner)}
         if has not in names:
-            self._report("S6", commit, f"its revision {has!r} does not exist")
+            # It may have been collected a moment ago, with a set that is on its way out.
+            went = self._facts.gone_revisions.get((commit.key.namespace, has), -NEVER)
+            if commit.time - went > self._slack:
+                self._report("S6", commit, f"its revision {has!r} does not exist")
             return
         for state, wanted in fits:
             old = str((state.get("status") or {}).get("currentRevision") or "")
