@@ -3,7 +3,7 @@
 Purpose: run the planners on lists of the cluster and print what they say.
 
 Guarantees: it reads and never writes; ``-o json`` has everything that the table has; the exit code tells success (0),
-failure or degradation (2), time-out of ``-w`` (3), and any error (1).
+failure or degradation (2), a time-out of ``-w`` while it was on its way (3), and any error (1).
 
 What this does not do: it needs no manager and asks none; it sees what the API server sees. What is said of a kind
 stands in ``status_*``.
@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kruise.cli import status_broadcastjob, status_sidecarset, status_statefulset
-from kruise.cli.answer import TIMEOUT, Look
+from kruise.cli.answer import DEGRADED, TIMEOUT, Look
 from kruise.cli.cluster import add_connection_flags, add_manager_flags, as_told, connect
 from kruise.runtime.errors import ConfigError
 from kruise.runtime.objects import Key
@@ -44,7 +44,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument("-w", "--watch", action="store_true", help="print again until it ended")
     parser.add_argument(
-        "--timeout", type=float, default=0.0, help="with -w: give up after so many seconds (exit code 3)"
+        "--timeout",
+        type=float,
+        default=0.0,
+        help="with -w: give up after so many seconds (exit code 3, or 2 when it is degraded then)",
     )
     add_manager_flags(parser)
     add_connection_flags(parser)
@@ -87,5 +90,5 @@ async def run(args: argparse.Namespace) -> int:
             if not args.watch or answer.ended:
                 return answer.code
             if args.timeout and cluster.clock.monotonic() - began >= args.timeout:
-                return TIMEOUT
+                return answer.code if answer.code == DEGRADED else TIMEOUT
             await cluster.clock.sleep(_EVERY)

@@ -211,6 +211,13 @@ async def test_watch_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert live.turns == 6
 
 
+async def test_watch_that_gives_up_on_what_is_degraded_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = {"type": "Progressing", "status": "False", "reason": "NoProgress", "message": "node-1: refused"}
+    live = Live(job(status={**RUNNING, "conditions": [stuck]}))
+    assert await run(monkeypatch, live, "bcj/sweep", "-w", "--timeout", "5") == 2
+    assert live.turns == 6
+
+
 # Errors.
 
 
