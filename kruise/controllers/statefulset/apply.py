@@ -16,7 +16,8 @@ Guarantees:
   another name (rules 5 and 6; spec 5.1).
 * A 409, a 422 of the uid and a 404 of a patch mean that the decision is stale: that chain ends without an error, is
   counted in :attr:`Applied.stale`, and the next event decides again. What is known to be stale is not sent: a chain
-  that waited for its place while somebody else wrote to its pod would only be refused.
+  that waited for its place while somebody else wrote to its pod would only be refused. A creation rests on no version:
+  its 409 is a quota that others are changing, no event follows, and so it is an error like any other.
 
 What this does not do: no conflict is retried here, and no event is sent; ``reports`` has the words.
 """
@@ -159,12 +160,15 @@ class _Work:
         for step in chain.steps:
             try:
                 await self._step(step, versions)
-            except (Conflict, _StaleError):
+            except _StaleError:
                 self.applied.stale.append(chain)
                 return True
             except Fenced:
                 raise
             except RuntimeFault as error:
+                if isinstance(error, Conflict) and not isinstance(step, CreateClaim | CreatePod):
+                    self.applied.stale.append(chain)
+                    return True
                 self.applied.failures.append(Failure(chain, step, error))
                 return False
             self.applied.done.append((chain, step))

@@ -170,6 +170,35 @@ def test_a_foreign_409_is_no_error_and_no_back_off() -> None:
     bench(scenario)
 
 
+@pytest.mark.parametrize("resource", ["pods", "persistentvolumeclaims"])
+def test_a_creation_that_a_busy_quota_refuses_is_tried_again_without_an_event(resource: str) -> None:
+    class Busy(Interceptor):
+        async def request(self, call: Call, proceed: Proceed) -> Answer:
+            if call.verb != "create" or call.resource != resource:
+                return await proceed()
+            call.code, call.reason = 409, "Conflict"
+            return _refused(409, "Conflict")
+
+    async def scenario(b: Bench) -> None:
+        template = {"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}
+        b.create(volumeClaimTemplates=[template])
+        b.server.faults = Busy()
+        for _ in range(4):
+            mark = b.mark()
+            try:
+                again = await b.once() != Done()
+            except Conflict:
+                again = True  # the queue tries it again, with back-off
+            assert again, "no event will come"
+            assert b.counts(mark)[f"create {resource} 409"] == 1, "nothing is begun after a creation that failed"
+            await b.clock.sleep(120.0)  # the status has been told by then, and that it takes long as well
+        b.server.faults = Interceptor()
+        await b.once()
+        assert b.pod(2)
+
+    bench(scenario)
+
+
 # ---- who belongs to whom ---------------------------------------------------------------------------------------------
 
 
