@@ -101,7 +101,7 @@ class Order:
         if has not in names:
             # It may have been collected a moment ago, with a set that is on its way out.
             went = self._facts.gone_revisions.get((commit.key.namespace, has), -NEVER)
-            if commit.time - went > self._slack:
+            if not reading.terminating(owner.owner) or commit.time - went > self._slack:
                 self._report("S6", commit, f"its revision {has!r} does not exist")
             return
         for state, wanted in fits:
