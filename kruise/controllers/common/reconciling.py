@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sized
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from kruise.controllers.common.pace import StatusPace
 from kruise.controllers.common.reasons import Reason
@@ -35,7 +35,10 @@ from kruise.runtime.log import Logger
 from kruise.runtime.manager.recorder import EventSink
 from kruise.runtime.objects import Key, Object, Resource, Unreadable
 
-__all__ = ["ObjectReconciler", "Reported"]
+__all__ = ["STALE_FOR", "ObjectReconciler", "Reported"]
+
+STALE_FOR: Final = 5.0
+"""Seconds after which a stale decision is made again when no event came that did so: a webhook may say 409 as well."""
 
 T = TypeVar("T", bound=Object)
 K = TypeVar("K")

@@ -41,7 +41,7 @@ from kruise.apis.sidecarset import INJECTED_LIST_ANNOTATION, PROGRESSING, SIDECA
 from kruise.controllers.common.holds import Holds
 from kruise.controllers.common.pace import STATUS_PERIOD
 from kruise.controllers.common.reasons import Reason
-from kruise.controllers.common.reconciling import ObjectReconciler
+from kruise.controllers.common.reconciling import STALE_FOR, ObjectReconciler
 from kruise.controllers.sidecarset import slots as m
 from kruise.controllers.sidecarset.actions import NOT_UPGRADABLE_PODS, Why
 from kruise.controllers.sidecarset.apply import Applied, apply
@@ -220,7 +220,7 @@ class SidecarSetReconciler(ObjectReconciler[SidecarSet, _Kept]):
             errors += await self._history.truncate(one, choice, view.revisions_in_use())
         settled = self._settled(one, kept, planned, choice)
         raising = bool(errors) and not kept.raised
-        waits = [kept.holds.next_due(self._clock.monotonic())]
+        waits = [kept.holds.next_due(self._clock.monotonic()), STALE_FOR if done.stale else None]
         waits.append(await self._write_status(one, kept, settled, at_once=raising))
         due = min((max(SOON, wait) for wait in waits if wait is not None), default=None)
         kept.raised = raising

@@ -33,7 +33,7 @@ from kruise.apis.statefulset import STATEFULSETS, StatefulSet, StatefulSetStatus
 from kruise.controllers.common.holds import FIRST_DELAY, Holds
 from kruise.controllers.common.owner import Owner
 from kruise.controllers.common.reasons import NameConflictError
-from kruise.controllers.common.reconciling import ObjectReconciler
+from kruise.controllers.common.reconciling import STALE_FOR, ObjectReconciler
 from kruise.controllers.common.replacements import Replacement, Replacements
 from kruise.controllers.statefulset.actions import Chain, CreatePod, DeletePod, Failure, Why
 from kruise.controllers.statefulset.apply import Applied, apply
@@ -223,6 +223,7 @@ class StatefulSetReconciler(ObjectReconciler[StatefulSet, _Kept]):
         else:
             waits.append(await self._write_status(sts, settled, at_once=raising))
         waits.append(self._linger(sts, kept, settled.status or sts.status))
+        waits.append(STALE_FOR if done.stale else None)
         due = min((max(SOON, w) for w in waits if w is not None), default=None)
         kept.raised = raising
         if raising:

@@ -1,19 +1,22 @@
-"""An owner that is gone while its watch is silent: what is made for it is collected, and is not made again and again.
+"""When no event comes that would tell.
 
-A half-open connection shows no deletion until bookmarks are missed. The garbage collector's own deletions are seen all
-the while, on other watches, and each of them wakes the owner that the cache still shows.
+An owner that is gone while its watch is silent: what is made for it is collected, and is not made again and again. A
+half-open connection shows no deletion until bookmarks are missed. The garbage collector's own deletions are seen all
+the while, on other watches, and each of them wakes the owner that the cache still shows. And a refusal that reads like
+a conflict, where nobody wrote.
 """
 
 from __future__ import annotations
 
 import math
 
+import orjson
 import pytest
 
-from kruise.simulator.apiserver.call import Call
-from kruise.simulator.apiserver.intercept import Chunk, Interceptor
+from kruise.simulator.apiserver.call import Answer, Call
+from kruise.simulator.apiserver.intercept import Chunk, Interceptor, Proceed
 from tests.simulation.set_world import SetWorld, simulate_sets
-from tests.simulation.sidecar_world import SidecarWorld, simulate_sidecars
+from tests.simulation.sidecar_world import V2, SidecarWorld, simulate_sidecars
 from tests.simulation.world import World, is_manager, simulate, template_of
 
 PATH = "/apis/apps.kruise.io/v1beta1"
@@ -88,3 +91,40 @@ def test_a_sidecarset_that_is_gone_gets_its_revision_once_more_at_most() -> None
         assert await creations(world, silence, f"{PATH}/sidecarsets/mesh") <= 1
 
     simulate_sidecars(scenario)
+
+
+class Refusing(Interceptor):
+    """A webhook that says 409 to the patches of managers that change images, and leaves everything as it is."""
+
+    def __init__(self) -> None:
+        self.left = 3
+
+    async def request(self, call: Call, proceed: Proceed) -> Answer:
+        images = call.verb == "patch" and call.resource == "pods" and b'"image"' in (call.body or b"")
+        if not (images and is_manager(call.actor) and self.left):
+            return await proceed()
+        self.left -= 1
+        call.document, call.code = orjson.loads(call.body or b"null"), 409
+        status = {"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "not now"}
+        return Answer(409, orjson.dumps(status), {"content-type": "application/json"})
+
+
+def test_l1_a_patch_that_a_webhook_answers_with_a_conflict_is_sent_again_without_any_event() -> None:
+    async def sets(world: SetWorld) -> None:
+        await world.started()
+        world.create_set(
+            replicas=1, image="sim.kruise.io/ready-1s:v1", rolling={"podUpdatePolicy": "InPlaceIfPossible"}
+        )
+        await world.until(world.done, 60.0)
+        world.server.faults = refusing = Refusing()
+        world.set_image("web", "sim.kruise.io/ready-1s:v2")
+        await world.until(lambda: world.done() and not refusing.left, 60.0)
+
+    async def sidecars(world: SidecarWorld) -> None:
+        await world.standing(1)
+        world.server.faults = refusing = Refusing()
+        world.set_image(V2)
+        await world.until(lambda: world.all_of(1) and not refusing.left, 60.0)
+
+    simulate_sets(sets)
+    simulate_sidecars(sidecars)
