@@ -449,6 +449,9 @@ async def hook_rollback(c: Cluster) -> None:
     web.image("app:v2")
     await c.patient(lambda: _in_state(web, "PreparingUpdate") >= 2, LONG)
     web.image("app:v1")
+    await c.patient(web.arrived, LONG)
+    if web.asks("app:v2"):
+        c.act(HookOperator(c.server))  # a pod that was made late, and from the new template, needs the hook to go back
 
 
 def _in_state(web: UserSet, state: str) -> int:
