@@ -230,8 +230,7 @@ class Plan:
     def staleness(self) -> float:
         """Return by how many seconds a view may be older than usual, or a decision older than its write.
 
-        No write can be conditional on another object, so that long a decision may rest on what is over. A watch that
-        is silent is noticed after 70 s; without bookmarks only its own end tells.
+        No write can be conditional on another object, so that long a decision may rest on what is over.
         """
         chunks, views = list(self.chunks.values()), self.views
         pauses = [self.pause * sum(w is OnWrite.PAUSE for w in self.writes.values()), *(s for _, s in self.pauses)]
@@ -240,7 +239,7 @@ class Plan:
             self.lag if View.LAGGING in views else 0.0,
             self.frozen_for + 10.0 if View.FROZEN in views else 0.0,
             9.0 * chunks.count(OnChunk.DELAY),
-            (80.0 if self.bookmarks else 620.0) * chunks.count(OnChunk.STALL),
+            self.silence(),
             30.0 if self.opens or self.lists or set(chunks) - {OnChunk.TWICE, OnChunk.REPLAY, OnChunk.DELAY} else 0.0,
             1.0 if self.jitter else 0.0,
             self.late if OnWrite.LATE in self.writes.values() else 0.0,
@@ -249,6 +248,14 @@ class Plan:
             30.0 * sum(w is OnWrite.HANGS for w in self.writes.values()),
         )
         return sum(parts)
+
+    def silence(self) -> float:
+        """Return for how many seconds watches may be silent without anybody noticing.
+
+        70 s, once a bookmark was seen; before that, which is a minute without streaming lists, only its own end tells.
+        """
+        seen = self.bookmarks and self.streams
+        return (80.0 if seen else 620.0) * list(self.chunks.values()).count(OnChunk.STALL)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON."""

@@ -222,7 +222,7 @@ class _Scene:
         if not came or checks.suite.violations:
             self._collect(cluster, checks)  # it is lost already, and what else comes of it tells nothing
             return
-        await cluster.clock.sleep(SETTLE)
+        await cluster.clock.sleep(max(SETTLE, self._plan.silence()))
         checks.drain()
         quiet.begin()
         await cluster.clock.sleep(QUIET)
