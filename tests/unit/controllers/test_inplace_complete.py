@@ -272,6 +272,14 @@ def test_s4_the_image_that_was_overtaken_completes_nothing() -> None:
     assert done(restarted(pod))
 
 
+def test_s4_a_restart_for_the_overtaken_image_within_the_same_second_completes_nothing() -> None:
+    pod = step_to(step_to(running(A), A, B, "r1"), B, C, "r2")
+    at_once, later = ({"terminated": {"exitCode": 0, "finishedAt": at}} for at in (STAMP, "2026-03-01T12:00:01Z"))
+    other = {"image": "a:2", "imageID": "id-of-a:2"}
+    assert not done(reported(pod, lastState=at_once, **other)), "it ended for a:2, just before a:3 was set"
+    assert done(reported(pod, lastState=later, **other)), "both tags are one image"
+
+
 def test_s4_an_image_that_was_overtaken_twice_completes_nothing() -> None:
     pod = step_to(step_to(running(A), A, B, "r1"), B, C, "r2")
     pod = reported(pod, image="a:2", imageID="id-of-a:2")

@@ -157,15 +157,18 @@ def unfinished_images(pod: Pod, state: State) -> Iterator[str]:
 def _runs_image(pod: Pod, state: State, image: str, status: ContainerStatus, before: str) -> bool:
     if same_image(image, status.image) or runs_digest_of(image, status.image_id):
         return True
-    overtaken = state.superseded.get(status.name, ())
+    overtaken = any(same_image(one, status.image) for one in state.superseded.get(status.name, ()))
     changed = bool(status.image_id) and not same_image_id(status.image_id, before)
-    if changed and not any(same_image(image, status.image) for image in overtaken):
+    if changed and not overtaken:
         return True
-    return _restarted(pod, state, status)
+    return _restarted(pod, state, status, later=overtaken)
 
 
-def _restarted(pod: Pod, state: State, status: ContainerStatus) -> bool:
-    """Tell whether the container ended and runs again since its image was set, by a kubelet that knows of it."""
+def _restarted(pod: Pod, state: State, status: ContainerStatus, *, later: bool) -> bool:
+    """Tell whether the container ended and runs again since its image was set, by a kubelet that knows of it.
+
+    Times have whole seconds. *later*: within the second of the change it may have ended for the image before.
+    """
     ended = status.last_state.terminated
     if ended is None or status.state.waiting is not None or status.state.terminated is not None:
         return False
@@ -174,7 +177,9 @@ def _restarted(pod: Pod, state: State, status: ContainerStatus) -> bool:
         return False
     changed_at = max((b.timestamp for b in state.batches if status.name in b.containers), default="")
     changed, finished = parse_time(changed_at), parse_time(ended.finished_at)
-    return changed is not None and finished is not None and finished >= changed
+    if changed is None or finished is None:
+        return False
+    return finished > changed if later else finished >= changed
 
 
 # Resources.
