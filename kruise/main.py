@@ -27,6 +27,7 @@ from kruise.options import Options
 from kruise.runtime import log
 from kruise.runtime.client.http import HttpTransport
 from kruise.runtime.client.kubeconfig import load_config
+from kruise.runtime.client.pace import Pace
 from kruise.runtime.clock import SystemClock, system_random
 from kruise.runtime.errors import ConfigError, Forbidden, LeadershipLost, RuntimeFault
 from kruise.runtime.manager.manager import Manager
@@ -97,7 +98,7 @@ def _answer(options: Options, env: Mapping[str, str]) -> str | None:
 async def _serve(options: Options, env: Mapping[str, str], logger: log.Logger) -> int:
     clock, rng = SystemClock(), system_random()
     config = await load_config(clock, kubeconfig=options.kubeconfig or None, context=options.context or None, env=env)
-    async with HttpTransport(config, clock=clock, env=env) as transport:
+    async with HttpTransport(config, clock=clock, env=env, pace=Pace(clock)) as transport:
         manager = app.build(transport, options, clock=clock, rng=rng, host=transport.host, abort=os._exit)
         logger.info(
             "starting",

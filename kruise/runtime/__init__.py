@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from kruise.runtime.client.fence import Fence
     from kruise.runtime.client.http import HttpTransport
     from kruise.runtime.client.kubeconfig import from_kubernetes, load_config, load_kubeconfig
+    from kruise.runtime.client.pace import Pace
     from kruise.runtime.client.patch import merge_diff
     from kruise.runtime.client.rest import Rest
     from kruise.runtime.client.transport import ByteStream, Middleware, Pool, Request, Response, Transport, chain
@@ -277,6 +278,7 @@ __all__ = [
     "Object",
     "ObjectMeta",
     "OwnerReference",
+    "Pace",
     "PartialObject",
     "PatchKind",
     "Phase",
@@ -378,6 +380,7 @@ _HOMES: Final = {
     "client.fence": "Fence",
     "client.http": "HttpTransport",
     "client.kubeconfig": "from_kubernetes load_config load_kubeconfig",
+    "client.pace": "Pace",
     "client.patch": "merge_diff",
     "client.rest": "Rest",
     "client.transport": "ByteStream Middleware Pool Request Response Transport chain",

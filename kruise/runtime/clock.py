@@ -86,6 +86,11 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def hold_up(seconds: float) -> None:
+    """Do nothing at all for *seconds*, the event loop included. For ``client/pace.py``, and for nothing else."""
+    time.sleep(seconds)
+
+
 def system_random() -> Random:
     """Return a source seeded by the operating system. The process makes one, in ``main``."""
     return Random(random.SystemRandom().getrandbits(64))

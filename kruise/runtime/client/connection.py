@@ -4,7 +4,7 @@ Purpose: the loop's side of ``http1.py``: bytes out, bytes in, and what their en
 
 Guarantees:
 
-* TRA9: a whole answer wakes its reader once.
+* TRA9: a whole answer wakes its reader once. TRA10: news that follow soon after others come together (``pace.py``).
 * A connection is used again only after a whole answer that allows it. What ends while it is idle is noticed at once.
 * A stream that nobody reads holds its server back after :data:`HIGH` bytes. A large body goes out in pieces, and no
   further than the server wants it.
@@ -19,6 +19,7 @@ import ssl
 from typing import Final, cast
 
 from kruise.runtime.client.http1 import AnswerReader, BadAnswer, EarlyEnd
+from kruise.runtime.client.pace import Pace
 from kruise.runtime.errors import BadFrame, Reset, TransportError, Truncated
 
 __all__ = ["Connection", "say"]
@@ -34,7 +35,8 @@ _PIECE: Final = 256 << 10
 class Connection(asyncio.Protocol):
     """One connection. It carries one request at a time."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, pace: Pace | None = None) -> None:
+        self._pace = pace
         self.tls = tls
         """With which context it was made."""
         self.idle_since = 0.0
@@ -58,6 +60,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the answer."""
+        if self._pace is not None:
+            self._pace.news()
         answer = self._answer
         if answer is None or answer.done:
             self.abort()  # nobody asked for anything
@@ -73,7 +77,7 @@ class Connection(asyncio.Protocol):
         if not self._whole:
             self._held += len(data)
             if self._held > HIGH and not answer.done:
-                self.hold()
+                self._hold()
         if self._enough(answer):
             self._wake()
 
@@ -179,16 +183,16 @@ class Connection(asyncio.Protocol):
         """Return the parts of the body that came and were not taken."""
         assert self._answer is not None, "something was sent"
         parts, self._held = self._answer.take(), 0
-        self.release()
+        self._release()
         return parts
 
-    def hold(self) -> None:
+    def _hold(self) -> None:
         """Leave what comes in the socket for now."""
         if self._transport is not None and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Take what comes again."""
         if self._transport is not None and self._paused:
             self._paused = False

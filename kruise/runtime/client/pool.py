@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from kruise.runtime.client.connection import GOODBYE, Connection, say
 from kruise.runtime.client.http1 import write_head
+from kruise.runtime.client.pace import Pace
 from kruise.runtime.client.transport import NO_HEADERS
 from kruise.runtime.clock import Clock
 from kruise.runtime.errors import Refused, Reset, Timeout, TransportError
@@ -83,9 +84,19 @@ class Route:
 class ConnectionPool:
     """The connections of one kind of use. *limit* 0 is none."""
 
-    def __init__(self, route: Route, *, limit: int, clock: Clock, metrics: Metrics | None, label: str) -> None:
+    def __init__(
+        self,
+        route: Route,
+        *,
+        limit: int,
+        clock: Clock,
+        metrics: Metrics | None,
+        label: str,
+        pace: Pace | None = None,
+    ) -> None:
         """*label* names the server in the metrics."""
         self._route = route
+        self._pace = pace
         self._limit = limit
         self._clock = clock
         family = metrics.dns_duration if metrics is not None else None
@@ -215,7 +226,7 @@ class ConnectionPool:
         if outer is not None:
             options = {"ssl": outer, "server_hostname": name, "ssl_shutdown_timeout": GOODBYE}
         try:
-            _, connection = await loop.create_connection(lambda: Connection(tls), sock=sock, **options)
+            _, connection = await loop.create_connection(lambda: Connection(tls, self._pace), sock=sock, **options)
         except BaseException:
             sock.close()
             raise

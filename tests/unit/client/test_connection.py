@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import socket
 import ssl
+import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from kruise.runtime import errors as e
-from kruise.runtime.client import connection, http
+from kruise.runtime.client import connection
 from kruise.runtime.client import pool as pool_module
 from kruise.runtime.client.auth import ClusterConfig
 from kruise.runtime.client.connection import Connection
 from kruise.runtime.client.http import HttpTransport
 from kruise.runtime.client.http1 import write_head
+from kruise.runtime.client.pace import SAME_LOOK, Pace
 from kruise.runtime.client.pool import ConnectionPool, Route
 from kruise.runtime.client.transport import Pool, Request
 from kruise.runtime.clock import SystemClock
@@ -40,6 +44,30 @@ async def ask(pool: ConnectionPool, tls: ssl.SSLContext | None = None) -> Connec
     await found.send("GET /", GET, b"", whole=True)
     pool.give(found)
     return found
+
+
+class Elsewhere:
+    """A server on a loop of its own; a context manager that gives its URL."""
+
+    def __init__(self, handler: Callable[[Seen], Awaitable[bytes]]) -> None:
+        self._handler = handler
+        self._ready: queue.SimpleQueue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    async def _serve(self) -> None:
+        async with Server(self._handler) as server:
+            end = asyncio.Event()
+            self._ready.put((server.url(), asyncio.get_running_loop(), end))
+            await end.wait()
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        url, self._loop, self._end = self._ready.get(timeout=30.0)
+        return url
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(30.0)
 
 
 async def test_tra2_places_are_given_in_their_order_and_none_is_lost() -> None:
@@ -204,20 +232,39 @@ async def test_tra8_a_stream_that_nobody_reads_holds_its_server_back(monkeypatch
         assert lines == 1000
 
 
-async def test_tra8_what_follows_soon_is_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "GATHER", 0.05)
+@pytest.mark.parametrize(("kind", "paced"), [(Pool.CALL, True), (Pool.WATCH, True), (Pool.LEASE, False)])
+async def test_tra10_a_pace_hears_of_calls_and_watches_and_not_of_the_lease(kind: Pool, *, paced: bool) -> None:
+    rests: list[float] = []
+    pace = Pace(SystemClock(), rests.append, 60.0)
 
+    async with (
+        Server(ok) as server,
+        HttpTransport(ClusterConfig(server.url()), clock=SystemClock(), env={}, pace=pace) as transport,
+    ):
+        request = Request("GET", "/x", {}, pool=kind, timeout=10.0)
+        await transport.request(request)
+        assert rests == [], "the first answer is read at once"
+        await asyncio.sleep(SAME_LOOK * 4)
+        await transport.request(request)
+    assert [0 < rest < 60 for rest in rests] == ([True] if paced else [])
+
+
+async def test_tra10_what_comes_while_a_process_rests_is_read_together() -> None:
     async def handler(seen: Seen) -> bytes:
         seen.writer.write(CHUNKED)
-        for number in range(20):
-            seen.writer.write(chunk(b"%d\n" % number))
-            await seen.writer.drain()
+        seen.writer.write(chunk(b"0\n"))
+        await seen.writer.drain()
+        for number in range(1, 20):
             await asyncio.sleep(0.001)
+            seen.writer.write(chunk(b"%d\n" % number))
         return b"0\r\n\r\n"
 
-    async with Server(handler) as server:
+    # The server runs in a thread of its own, because a rest holds up everything in this one.
+    with Elsewhere(handler) as url:
+        config = ClusterConfig(url)
+        pace = Pace(SystemClock(), period=0.05)
         async with (
-            HttpTransport(ClusterConfig(server.url()), clock=SystemClock(), env={}) as transport,
+            HttpTransport(config, clock=SystemClock(), env={}, pace=pace) as transport,
             await transport.stream(WATCH) as stream,
         ):
             looks: list[list[bytes]] = []
@@ -225,8 +272,8 @@ async def test_tra8_what_follows_soon_is_read_together(monkeypatch: pytest.Monke
                 looks.append([line])
                 while stream.buffered():
                     looks[-1].append(await stream.read_line())
-        assert [line for look in looks for line in look] == [b"%d" % n for n in range(20)]
-        assert len(looks) <= 4, looks
+    assert [line for look in looks for line in look] == [b"%d" % n for n in range(20)]
+    assert len(looks) <= 4, looks
 
 
 async def test_res3_a_server_that_answers_before_it_has_read_is_heard() -> None:
