@@ -95,7 +95,7 @@ def test_a_cold_upgrade_costs_one_patch_a_pod_and_little_more_time_than_nobody_d
 ) -> None:
     world.nodes(max(10, size // 20))
     budget = size * percent // 100
-    best = ideal.seconds(
+    best = ideal.measure(
         world.cluster, "create", "cold", "delete", pods=size, budget=budget, image=IMAGE, driver="ideal_sidecars"
     )
     observer, manager = watched.observer, hooked().wait_leading()
@@ -116,8 +116,8 @@ def test_a_cold_upgrade_costs_one_patch_a_pod_and_little_more_time_than_nobody_d
             unavailable=f"{percent}%",
             first="yes" if condition else "no",
             seconds=step.seconds,
-            ideal=best[1],
-            ratio=step.seconds / best[1],
+            ideal=best[1].seconds,
+            ratio=step.seconds / best[1].seconds,
             pod_writes=(made["patch pods 200"] + made["patch pods/status 200"]) / size,
             refused=step.refused,
             status_patches=step.status_patches,
@@ -136,7 +136,7 @@ def test_a_hot_upgrade_is_two_writes_a_pod(
 ) -> None:
     world.nodes(10)
     budget = size * percent // 100
-    best = ideal.seconds(
+    best = ideal.measure(
         world.cluster, "create", "hot", "delete", pods=size, budget=budget, image=IMAGE, driver="ideal_sidecars"
     )
     observer, manager = watched.observer, hooked().wait_leading()
@@ -159,8 +159,8 @@ def test_a_hot_upgrade_is_two_writes_a_pod(
             unavailable=f"{percent}%",
             first="yes" if condition else "no",
             seconds=step.seconds,
-            ideal=best[1],
-            ratio=step.seconds / best[1],
+            ideal=best[1].seconds,
+            ratio=step.seconds / best[1].seconds,
             pod_writes=(made["patch pods 200"] + made["patch pods/status 200"]) / size,
             refused=step.refused,
             status_patches=step.status_patches,

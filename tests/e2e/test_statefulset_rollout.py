@@ -65,7 +65,7 @@ def test_in_place_costs_three_writes_a_pod_and_little_more_time_than_nobody_deci
     world: World, watched: Watched, launch: Callable[..., ManagerProcess], size: int, budget: int
 ) -> None:
     world.nodes(max(10, size // 20))
-    best = ideal.seconds(world.cluster, "create", "in-place", "delete", pods=size, budget=budget, image=RESTART_2S)
+    best = ideal.measure(world.cluster, "create", "in-place", "delete", pods=size, budget=budget, image=RESTART_2S)
     observer, manager = watched.observer, launch().wait_leading()
     run = Run(world, manager)
     world.create_set(statefulset("web", size, image=f"{RESTART_2S}:v1", budget=budget))
@@ -93,13 +93,14 @@ def test_in_place_costs_three_writes_a_pod_and_little_more_time_than_nobody_deci
         pods=size,
         budget=budget,
         seconds=seconds,
-        ideal=best[1],
-        ratio=seconds / best[1],
+        ideal=best[1].seconds,
+        ratio=seconds / best[1].seconds,
         pod_writes=3.0,
         refused=refused,
         status_patches=patches,
         cpu_seconds=run.cpu,
         cpu_ms_per_pod=run.cpu * 1000 / size,
+        ideal_cpu_ms_per_pod=best[1].cpu * 1000 / size,
         peak_rss_mb=run.peak / 1e6,
     )
 
@@ -110,7 +111,7 @@ def test_recreating_costs_three_writes_a_pod(
     world: World, watched: Watched, launch: Callable[..., ManagerProcess], size: int, budget: int
 ) -> None:
     world.nodes(max(10, size // 20))
-    best = ideal.seconds(world.cluster, "create", "recreate", "delete", pods=size, budget=budget, image=RESTART_2S)
+    best = ideal.measure(world.cluster, "create", "recreate", "delete", pods=size, budget=budget, image=RESTART_2S)
     observer, manager = watched.observer, launch().wait_leading()
     world.create_set(statefulset("web", size, image=f"{RESTART_2S}:v1", budget=budget, policy="ReCreate"))
     observer.until(lambda: rolled_out(observer.set("web")), 300.0, "all pods run")
@@ -131,8 +132,8 @@ def test_recreating_costs_three_writes_a_pod(
         pods=size,
         budget=budget,
         seconds=seconds,
-        ideal=best[1],
-        ratio=seconds / best[1],
+        ideal=best[1].seconds,
+        ratio=seconds / best[1].seconds,
         pod_writes=3.0,
         refused=refused,
         status_patches=patches,
@@ -150,7 +151,7 @@ def test_scaling_up_and_down_with_a_claim_each(
     world.storage_class()
     image = "registry.example.com/app"
     flags = ("--claims", "--no-gated")
-    best = ideal.seconds(world.cluster, "create", "delete", pods=size, budget=size, image=image, flags=flags)
+    best = ideal.measure(world.cluster, "create", "delete", pods=size, budget=size, image=image, flags=flags)
     world.clean()
     observer, manager = watched.observer, launch().wait_leading()
     world.create_set(statefulset("web", 0, gated=False, claims=True, image=f"{image}:v1"))
@@ -179,9 +180,9 @@ def test_scaling_up_and_down_with_a_claim_each(
         "StatefulSet, scale 0 to N to 0, one claim each",
         pods=size,
         up_seconds=up,
-        up_ideal=best[0],
+        up_ideal=best[0].seconds,
         down_seconds=down,
-        down_ideal=best[1],
+        down_ideal=best[1].seconds,
         refused=refused,
         status_patches=patches + patches_down,
         cpu_seconds=run.cpu,

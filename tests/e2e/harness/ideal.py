@@ -1,6 +1,6 @@
 """The driver without a controller, as a process of its own: what a rollout costs when nobody decides anything.
 
-Purpose: the ideal to which seconds of the manager are related, on the same nodes in the same run.
+Purpose: the ideal to which seconds and CPU of the manager are related, on the same nodes in the same run.
 
 What this does not do: it checks no invariants; its pods are nobody's.
 """
@@ -10,11 +10,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 from hack.cluster import ROOT, Cluster
 
 
-def seconds(
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step of the driver took."""
+
+    seconds: float
+    cpu: float
+    """Seconds of CPU, user and system."""
+
+
+def measure(
     cluster: Cluster,
     *steps: str,
     pods: int,
@@ -22,10 +32,10 @@ def seconds(
     image: str,
     flags: tuple[str, ...] = (),
     driver: str = "ideal",
-) -> list[float]:
-    """Run *steps* of a *driver* in ``tests.perf``; return the seconds of each."""
+) -> list[Step]:
+    """Run *steps* of a *driver* in ``tests.perf``; return what each took."""
     argv = [sys.executable, "-m", f"tests.perf.{driver}", *steps, f"--kubeconfig={cluster.admin}"]
     argv += [f"--pods={pods}", f"--budget={budget}", f"--image={image}", *flags]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    return [one["seconds"] for one in json.loads(done.stdout)]
+    return [Step(one["seconds"], one["cpu"]) for one in json.loads(done.stdout)]
