@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import random
 import secrets
 import time
@@ -112,7 +113,12 @@ def format_time(seconds: float) -> str:
 
     Fractions are cut, as Go does.
     """
-    return datetime.datetime.fromtimestamp(int(seconds // 1), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _format_second(int(seconds // 1))
+
+
+@functools.lru_cache(maxsize=16)  # a pass that looks at a hundred pods asks for the same one a hundred times
+def _format_second(second: int) -> str:
+    return datetime.datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_micro_time(seconds: float) -> str:

@@ -103,8 +103,11 @@ class EnqueueOwner:
         priority = priority_of(change)
         # News of two owners under one name: the better priority counts, and the queue sees one add.
         wanted: dict[Key, int] = {}
-        for obj in (change.old, change.new):
-            if obj is None or (obj is change.new and obj is change.old and wanted):
+        old, new = change.old, change.new
+        if old is not None and new is not None and old.metadata.owner_references == new.metadata.owner_references:
+            old = None  # as nearly always
+        for obj in (old, new):
+            if obj is None:
                 continue
             for key, ref in self._owners(obj.metadata):
                 at = min(priority, LOW) if self._is_of_another(key, ref) else priority
