@@ -1,8 +1,8 @@
 """The driver without a controller, as a process of its own: what a rollout costs when nobody decides anything.
 
 Purpose: the ideal to which seconds and CPU of the manager are related, on the same nodes in the same run. An API server
-that has served for a while is slower (500 pods: 8.2 s before the manager's run, 9.5 s after it), so the driver runs
-before and after, and :func:`mean` of both is the ideal.
+that has served for a while is slower (500 pods: 8.2 s before the manager's run, 9.5 s after it). Who runs the driver
+before and after takes the :func:`mean`; who runs it before alone sets the manager against a fresher server.
 
 What this does not do: it checks no invariants; its pods are nobody's.
 """
